@@ -1,0 +1,104 @@
+"""Layers and snapshots: immutable directories in the store, stacked bottom first.
+
+A layer made by moving another one below a directory shares that one's index file and only names the prefix, so that a tree
+of 100,000 files placed in a container costs hard links and nothing else.
+"""
+
+import json
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pocket.store import index as ix
+from pocket.store.index import Entry, Index
+
+_CACHED_ENTRIES = 120_000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layer:
+    """One committed layer. `path` is the directory that overlayfs takes; `prefix` and `extra` describe a re-rooted one."""
+
+    id: str
+    home: Path
+    digest: str
+    bytes: int
+    files: int
+    entries: int
+    prefix: str = ""
+    extra: tuple[tuple[str, Entry], ...] = ()
+    _file: list[ix.IndexFile] = field(default_factory=list, repr=False)
+
+    @classmethod
+    def load(cls, home: Path) -> "Layer":
+        """Read `meta.json`. OSError or ValueError when there is no whole layer here."""
+        m: dict[str, Any] = json.loads((home / "meta.json").read_bytes())
+        extra = tuple(ix.parse(row) for row in m.get("extra", ()))
+        return cls(home.name, home, m["digest"], m["bytes"], m["files"], m["entries"], m.get("prefix", ""), extra)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Layer) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    @property
+    def path(self) -> Path:
+        return self.home / "fs"
+
+    def entry(self, path: str) -> Entry | None:
+        """Return the entry of one path without loading the index."""
+        for name, e in self.extra:
+            if name == path:
+                return e
+        if (loaded := _CACHE.get(self.home)) is not None:
+            return loaded.get(path)
+        if self.prefix:
+            if not path.startswith(self.prefix + "/"):
+                return None
+            path = path[len(self.prefix) + 1 :]
+        if not self._file:
+            self._file.append(ix.IndexFile(self.home / "index.json"))
+        return self._file[0].get(path)
+
+    def rows(self) -> Iterator[tuple[str, Entry]]:
+        """Stream the entries; parents come before their children."""
+        if not self.prefix:
+            yield from ix.rows(self.home / "index.json")
+            return
+        yield from self.extra
+        for path, e in ix.rows(self.home / "index.json"):
+            if path:
+                yield f"{self.prefix}/{path}", e
+
+    def index(self) -> Index:
+        """Return every entry by path. Few large indexes stay in memory; treat the answer as read-only."""
+        loaded = _CACHE.get(self.home)
+        if loaded is None:
+            loaded = dict(self.rows())
+            _CACHE[self.home] = loaded
+            while sum(map(len, _CACHE.values())) > _CACHED_ENTRIES and len(_CACHE) > 1:
+                _CACHE.popitem(last=False)
+        else:
+            _CACHE.move_to_end(self.home)
+        return loaded
+
+
+_CACHE: OrderedDict[Path, Index] = OrderedDict()
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A stack of layers, bottom first, and the identity that keys of later operations build on."""
+
+    layers: tuple[Layer, ...] = ()
+    key: str = "scratch"
+
+    @property
+    def top(self) -> Layer | None:
+        return self.layers[-1] if self.layers else None
+
+
+SCRATCH = Snapshot()

@@ -1,0 +1,1 @@
+"""Trees: the merged view of a snapshot, digests, patterns, operations, host directories in and out."""
