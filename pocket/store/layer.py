@@ -5,6 +5,7 @@ of 100,000 files placed in a container costs hard links and nothing else.
 """
 
 import json
+import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from pocket.store import index as ix
 from pocket.store.index import Entry, Index
 
 _CACHED_ENTRIES = 120_000
+_SMALL = 256  # an index this short is read whole: cheaper than a mapping
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,6 +57,8 @@ class Layer:
                 return e
         if (loaded := _CACHE.get(self.home)) is not None:
             return loaded.get(path)
+        if self.entries <= _SMALL:
+            return self.index().get(path)
         if self.prefix:
             if not path.startswith(self.prefix + "/"):
                 return None
@@ -78,15 +82,44 @@ class Layer:
         loaded = _CACHE.get(self.home)
         if loaded is None:
             loaded = dict(self.rows())
-            _CACHE[self.home] = loaded
-            while sum(map(len, _CACHE.values())) > _CACHED_ENTRIES and len(_CACHE) > 1:
-                _CACHE.popitem(last=False)
-        else:
-            _CACHE.move_to_end(self.home)
+            remember(self, loaded)
         return loaded
 
+    def names(self) -> list[str]:
+        """Return every path, sorted, for finding ranges by bisection."""
+        return list(self.index())
 
-_CACHE: OrderedDict[Path, Index] = OrderedDict()
+
+class _Cache:
+    """Indexes by layer, the least recently made forgotten first; counted in entries, because those are what takes memory."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[Path, Index] = OrderedDict()
+        self._total = 0
+
+    def get(self, home: Path) -> Index | None:
+        return self._kept.get(home)
+
+    def put(self, home: Path, index: Index) -> None:
+        with self._lock:
+            if home in self._kept:
+                return
+            self._kept[home] = index
+            self._total += len(index)
+            while self._total > _CACHED_ENTRIES and len(self._kept) > 1:
+                self._total -= len(self._kept.popitem(last=False)[1])
+
+
+_CACHE = _Cache()
+
+
+def remember(layer: Layer, index: Index) -> None:
+    """Keep an index at hand, sorted by path."""
+    keys = list(index)
+    if any(a > b for a, b in zip(keys, keys[1:], strict=False)):
+        index = {k: index[k] for k in sorted(keys)}
+    _CACHE.put(layer.home, index)
 
 
 @dataclass(frozen=True, slots=True)
