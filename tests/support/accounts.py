@@ -1,0 +1,221 @@
+"""People who run the pipeline: root, and an ordinary user without subordinate uids, each with a home, a Python and checkouts of their own.
+
+As root, both exist, and the ordinary one is `nobody`; otherwise there is only whoever runs the tests. Nothing here is a stand-in:
+processes run under the real ids, in a clean clone, with a cache that was empty when the session began.
+"""
+
+import json
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+SYSTEM_PYTHON = "/usr/bin/python3"
+PASSED_ON = ("LANG", "LC_", "PIP_", "UV_", "SSL_", "REQUESTS_CA", "CURL_CA", "HTTP", "http", "NO_PROXY", "no_proxy", "TZ")
+
+
+def names() -> list[str]:
+    """Name the accounts that this process can act as."""
+    return ["root", "nobody"] if os.geteuid() == 0 else [pwd.getpwuid(os.geteuid()).pw_name]
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """One finished command: exit code and what it said, both streams in order."""
+
+    code: int
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A user of the machine with everything the pipeline needs of them."""
+
+    name: str
+    home: Path
+    python: str
+
+    @property
+    def other(self) -> pwd.struct_passwd | None:
+        """Give the user to become, when it is not the one who runs the tests."""
+        entry = pwd.getpwnam(self.name)
+        return None if entry.pw_uid == os.geteuid() else entry
+
+    def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Give what this person's shell would hold: no CI host, no engine, no cache but their own."""
+        kept = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
+        if self.other:
+            kept.pop("PIP_CACHE_DIR", None)
+        elif "COVERAGE_PROCESS_CONFIG" in os.environ:
+            kept["COVERAGE_PROCESS_CONFIG"] = os.environ["COVERAGE_PROCESS_CONFIG"]
+        path = f"{Path(self.python).parent}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+        return {**kept, "HOME": str(self.home), "USER": self.name, "PATH": path, "WEIGHBRIDGE_CACHE": str(self.cache), **(extra or {})}
+
+    @property
+    def cache(self) -> Path:
+        """Give the one warm cache of this person."""
+        return self.home / "cache"
+
+    def start(self, *command: str, cwd: Path, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+        """Start a command as this person, in a session of its own, both streams in one pipe."""
+        other = self.other
+        ids: dict[str, Any] = {"user": other.pw_uid, "group": other.pw_gid, "extra_groups": []} if other else {}
+        return subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=self.environment(env),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+            **ids,
+        )
+
+    def run(self, *command: str, cwd: Path, env: Mapping[str, str] | None = None, timeout: float = 900) -> Finished:
+        """Run a command to its end; past `timeout` seconds kill everything that it started and fail with what it said."""
+        process = self.start(*command, cwd=cwd, env=env)
+        try:
+            output, _ = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            output, _ = process.communicate()
+            raise AssertionError(f"{' '.join(command)} took more than {timeout} s:\n{output}") from None
+        return Finished(process.returncode, output)
+
+    def own(self, path: Path) -> Path:
+        """Hand a tree over to this person."""
+        if other := self.other:
+            for name in (path, *path.rglob("*")):
+                os.chown(name, other.pw_uid, other.pw_gid, follow_symlinks=False)
+        return path
+
+    def directory(self, name: str) -> Path:
+        """Make a new directory of this person's."""
+        path = self.home / name
+        path.mkdir(parents=True)
+        return self.own(path)
+
+
+@dataclass(frozen=True, slots=True)
+class Checkout:
+    """A working tree of the repository in which an account works."""
+
+    account: Account
+    root: Path
+    env: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def subject(self) -> Path:
+        """Give the model repository that the pipeline takes from commit to image."""
+        return self.root / "examples" / "digits_vlm"
+
+    def ci(self, *arguments: str, env: Mapping[str, str] | None = None, timeout: float = 900) -> Finished:
+        """Run `python -m ci` with these arguments."""
+        return self.account.run(
+            self.account.python, "-m", "ci", *arguments, cwd=self.root, env={**self.env, **(env or {})}, timeout=timeout
+        )
+
+    def start(self, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+        """Start `python -m ci` with these arguments."""
+        return self.account.start(self.account.python, "-m", "ci", *arguments, cwd=self.root, env={**self.env, **(env or {})})
+
+    def runs(self) -> list[Path]:
+        """List the run directories, oldest first."""
+        runs = self.root / ".weighbridge" / "runs"
+        found = [path.parent for path in runs.glob("*/run.json") if not path.parent.is_symlink()]
+        return sorted(found, key=lambda path: path.stat().st_mtime_ns)
+
+    def record(self) -> dict[str, Any]:
+        """Read the newest run record."""
+        loaded: dict[str, Any] = json.loads((self.runs()[-1] / "run.json").read_text())
+        return loaded
+
+    def edit(self, name: str, old: str, new: str) -> None:
+        """Replace one text in one file; the text must be there exactly once."""
+        path = self.root / name
+        text = path.read_text()
+        assert text.count(old) == 1, f"{name} holds {old!r} {text.count(old)} times"
+        path.write_text(text.replace(old, new))
+
+    def commit(self, message: str) -> None:
+        """Commit everything, as this person."""
+        identity = ("-c", "user.name=Somebody", "-c", "user.email=somebody@localhost")
+        result = self.account.run("git", *identity, "commit", "--quiet", "--all", f"--message={message}", cwd=self.root)
+        assert result.code == 0, result.output
+
+    def copy(self, name: str) -> "Checkout":
+        """Copy the working tree with its records and what was pushed; the cache stays shared."""
+        target = self.root.parent / name
+        shutil.copytree(self.root, target, symlinks=True, ignore=shutil.ignore_patterns(".venv"))
+        self.account.own(target)
+        return Checkout(self.account, target, self.env)
+
+    def remove(self) -> None:
+        """Remove the working tree."""
+        shutil.rmtree(self.root)
+
+
+def python_of(name: str, home: Path, run: Account | None = None) -> str:
+    """Find an interpreter that has the pipeline's dependencies: the one named by the environment, this one, or one made now (20 s)."""
+    named = os.environ.get(f"WEIGHBRIDGE_E2E_PYTHON_{name.upper()}")
+    if named:
+        return named
+    if pwd.getpwnam(name).pw_uid == os.geteuid():
+        return sys.executable
+    account = run or Account(name, home, SYSTEM_PYTHON)
+    made = account.run(SYSTEM_PYTHON, "-m", "venv", "--without-pip", str(home / "venv"), cwd=home)
+    assert made.code == 0, made.output
+    requirements = ROOT / "constraints" / "run.txt"
+    shutil.copy(requirements, home / "run.txt")
+    filled = account.run(SYSTEM_PYTHON, "-m", "pip", "--python", str(home / "venv"), "install", "-q", "-r", str(home / "run.txt"), cwd=home)
+    assert filled.code == 0, filled.output
+    return str(home / "venv" / "bin" / "python")
+
+
+def clone(account: Account, name: str) -> Checkout:
+    """Clone the commit that is checked out, as `git clone` would give it to a person."""
+    target = account.home / name
+    subprocess.run(["git", "-c", "safe.directory=*", "clone", "--quiet", "--no-hardlinks", str(ROOT), str(target)], check=True)
+    account.own(target)
+    return Checkout(account, target)
+
+
+def processes_with(path: Path) -> Iterator[tuple[int, str]]:
+    """Find processes that have to do with a directory: in their command line, environment, working directory or mounts."""
+    wanted = os.fsencode(path)
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        for name in ("cmdline", "environ", "mountinfo"):
+            try:
+                if wanted in (entry / name).read_bytes():
+                    yield int(entry.name), (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                    break
+            except OSError:  # it ended, or is somebody else's
+                break
+
+
+def tree_of(pid: int) -> set[int]:
+    """List a process and everything below it."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                continue
+            children.setdefault(parent, []).append(int(entry.name))
+    found, waiting = set[int](), [pid]
+    while waiting:
+        current = waiting.pop()
+        found.add(current)
+        waiting += children.get(current, [])
+    return found
