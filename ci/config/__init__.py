@@ -1,0 +1,1 @@
+"""The configuration: what is wanted. `model` holds its shape, `load` reads it strictly."""

@@ -1,0 +1,218 @@
+"""The shape of `configs/pipeline.yaml`: frozen dataclasses with their defaults and limits.
+
+pydantic validates them (ci/config/load.py) and makes the JSON Schema; they are not pydantic models themselves, because a run in which
+nothing changed reads the checked configuration back from the cache and must not import pydantic for that. A docstring under a field is its
+description in the schema.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal
+
+from annotated_types import Ge, Gt, Le, MinLen
+
+STRICT: dict[str, Any] = {"extra": "forbid", "use_attribute_docstrings": True}
+
+Text = Annotated[str, MinLen(1)]
+Share = Annotated[float, Ge(0), Le(1)]
+Seconds = Annotated[float, Gt(0)]
+_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?")
+
+
+def _inside(path: str, what: str) -> None:
+    """Refuse paths that leave the directory they are relative to: stages hand them to the engine as they are."""
+    if path.startswith("/") or ".." in path.split("/"):
+        raise ValueError(f"{what} must lie inside the repository, got {path!r}")
+
+
+def _named(name: str, what: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{what} may hold a-z, 0-9, '.', '_' and '-' only, got {name!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubjectConfig:
+    """The model repository that goes through the pipeline; all paths below are relative to `path`."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    path: Text = "."
+    """Directory of the subject, relative to the repository root."""
+    name: str = ""
+    """Name of the image and artefact; the directory's name when empty."""
+    source: Text = "src"
+    """The service's code, copied into the image last because it changes most often."""
+    weights: Text = "weights"
+    """Directory with the weights, config, tokenizer and model.lock."""
+    evals: Text = "evals"
+    """Directory with the evaluation suites and what they refer to."""
+
+    def __post_init__(self) -> None:
+        for what in ("path", "source", "weights", "evals"):
+            _inside(getattr(self, what), what)
+        if self.name:
+            _named(self.name, "name")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaseConfig:
+    """The root file system under everything that runs."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    image: Text = "docker.io/library/python:3.11-slim"
+    """A registry reference, `oci-archive:<path>`, or `host`."""
+    fallback: Literal["host", "none"] = "host"
+    """What to use when the image cannot be had: a root file system made from the running Python (announced and labelled), or nothing."""
+    timeout: Seconds = 10.0
+    """How long to wait for a registry's answer before the fallback is taken, in seconds."""
+    releases_may_use_host: bool = False
+    """Whether a release may be built on the fallback."""
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """FROM references of a Dockerfile → any of what `image` accepts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildConfig:
+    """How the service's image is made."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    requirements: Text = "requirements.txt"
+    """The Python lock, with hashes and without an index."""
+    entrypoint: Annotated[tuple[str, ...], MinLen(1)]
+    """The command that serves the model; it is executed as it is, without a shell."""
+    port: Annotated[int, Ge(1), Le(65535)] = 8000
+    """The port that the service listens on."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables of the image."""
+    user: str = "app"
+    """The user that the service runs as."""
+    workdir: Text = "/app"
+    """Directory in the image that holds the source and the weights."""
+
+    def __post_init__(self) -> None:
+        _inside(self.requirements, "requirements")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TestConfig:
+    """How the service's own tests run."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    requirements: Text = "requirements-test.txt"
+    """The Python lock of the tests, with hashes and without an index."""
+    path: Text = "tests"
+    """Directory with the tests."""
+    args: tuple[str, ...] = ()
+    """More arguments for pytest."""
+    coverage: str = ""
+    """The package whose coverage is measured; nothing is measured when empty."""
+    floor: Annotated[float, Ge(0), Le(100)] = 85.0
+    """Smallest line coverage that passes, in percent."""
+    needs: tuple[str, ...] = ()
+    """Further files that the tests read, as patterns relative to the subject."""
+
+    def __post_init__(self) -> None:
+        _inside(self.requirements, "requirements")
+        _inside(self.path, "path")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuiteConfig:
+    """One evaluation suite: a JSONL file of samples and the score below which nothing is released."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    name: Text
+    """Name of the suite in reports."""
+    file: Text
+    """JSON Lines, relative to `subject.evals`: id, prompt, expected, and image (a path relative to the file) where there is one."""
+    floor: Share
+    """Smallest share of right answers that passes."""
+    limit: Annotated[int, Ge(1), Le(500)] = 500
+    """How many samples are sent, from the start of the file."""
+
+    def __post_init__(self) -> None:
+        _named(self.name, "name")
+        _inside(self.file, "file")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluateConfig:
+    """How the built image is asked and judged."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    suites: Annotated[tuple[SuiteConfig, ...], MinLen(1)]
+    """The suites, in the order of the report."""
+    health: Text = "/health"
+    """Path that answers 200 when the model is loaded."""
+    start_timeout: Seconds = 60.0
+    """How long the service may take until it is healthy, in seconds."""
+    request_timeout: Seconds = 30.0
+    """How long one answer may take, in seconds."""
+    concurrency: Annotated[int, Ge(1), Le(256)] = 8
+    """How many requests are under way at once."""
+    max_tokens: Annotated[int, Ge(1), Le(65536)] = 32
+    """Longest answer that is asked for, in tokens."""
+    error_budget: Share = 0.0
+    """Share of samples that may end without an answer before the verdict is an infrastructure error."""
+
+    def __post_init__(self) -> None:
+        names = [suite.name for suite in self.suites]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two suites are named {name!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackageConfig:
+    """What the artefact archive holds besides manifest and evaluation report."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    training_summary: str = "training_summary.json"
+    """What the training job wrote, relative to `subject.weights`; empty when there is none."""
+    files: tuple[str, ...] = ()
+    """Further files, as patterns relative to the subject."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PushConfig:
+    """Where the image and the artefact go."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    target: str | None = None
+    """A registry reference without tag (`registry.example/team/model`), or null for an OCI layout in `layout`."""
+    layout: Text = ".weighbridge/oci"
+    """Directory of the OCI layout, relative to the repository root."""
+    tag: str = ""
+    """Tag of the image; `latest` when empty."""
+    insecure: bool = False
+    """Whether a registry that is not on loopback may be spoken to over plain HTTP."""
+
+    def __post_init__(self) -> None:
+        _inside(self.layout, "layout")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Everything that `configs/pipeline.yaml` may say."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    subject: SubjectConfig = field(default_factory=SubjectConfig)
+    base: BaseConfig = field(default_factory=BaseConfig)
+    engine: Text = "pocket"
+    """`pocket`, `dagger`, or a Dagger runner host such as `tcp://engine:8080`."""
+    build: BuildConfig
+    test: TestConfig = field(default_factory=TestConfig)
+    evaluate: EvaluateConfig
+    package: PackageConfig = field(default_factory=PackageConfig)
+    push: PushConfig = field(default_factory=PushConfig)
