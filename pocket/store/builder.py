@@ -7,11 +7,10 @@ would refuse the child.
 import hashlib
 import json
 import os
-import secrets
 import stat
 import time
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 from pocket.errors import StoreError
 from pocket.store import disk
@@ -22,11 +21,22 @@ from pocket.store.layer import Layer, remember
 _BLOCK = 1 << 20
 
 
+class Shelf(Protocol):
+    """What a builder needs of the store."""
+
+    tier: str
+    boot: str
+    layers_dir: Path
+
+    def reserve(self) -> str: ...
+    def adopt(self, layer: Layer) -> Layer: ...
+
+
 class LayerBuilder:
     """A layer in the making, below a temporary directory of the session."""
 
-    def __init__(self, layers: Path, home: Path, tier: str, boot: str) -> None:
-        self._layers, self.home, self._tier, self._boot = layers, home, tier, boot
+    def __init__(self, shelf: "Shelf", home: Path) -> None:
+        self._shelf, self.home, self._tier = shelf, home, shelf.tier
         self.fs = str(home / "fs")
         self.entries: Index = {"": Entry("d", 0o755)}
         os.mkdir(self.fs, 0o755)
@@ -129,7 +139,7 @@ class LayerBuilder:
     def finish(self) -> Layer:
         """Put the layer into the store and return it."""
         self.seal_directories()
-        return publish(self._layers, self.home, self.entries, self._boot)
+        return publish(self._shelf, self.home, self.entries)
 
     def seal_directories(self) -> None:
         for path in sorted((p for p, e in self.entries.items() if e.kind == "d"), reverse=True):
@@ -138,7 +148,7 @@ class LayerBuilder:
     def finish_moved(self, source: Layer, prefix: str) -> Layer:
         """Like `finish`, for a builder whose content below `prefix` is exactly that of `source`: shares its index file."""
         self.seal_directories()
-        extra = tuple((p, self.entries[p]) for p in sorted(self.entries) if p == prefix or p in set(ix.parents(prefix)))
+        extra = tuple((p, self.entries[p]) for p in sorted((*ix.parents(prefix), prefix)))
         os.link(source.home / "index.json", self.home / "index.json")
         h = hashlib.sha256(f"moved {source.digest} {prefix!a}\n".encode())
         h.update("".join(ix.line(p, e, mtime=False) for p, e in extra).encode())
@@ -150,26 +160,26 @@ class LayerBuilder:
             "prefix": prefix,
             "extra": [ix.line(p, e) for p, e in extra],
         }
-        return _publish(self._layers, self.home, meta, self._boot)
+        return _publish(self._shelf, self.home, meta)
 
 
-def publish(layers: Path, home: Path, index: Index, boot: str) -> Layer:
+def publish(shelf: "Shelf", home: Path, index: Index) -> Layer:
     """Write index and meta data beside `home/fs` and rename the whole into the store."""
     digest = ix.write(home / "index.json", index)
     files = [e.size for e in index.values() if e.kind == "f"]
-    layer = _publish(layers, home, {"digest": digest, "bytes": sum(files), "files": len(files), "entries": len(index)}, boot)
+    layer = _publish(shelf, home, {"digest": digest, "bytes": sum(files), "files": len(files), "entries": len(index)})
     remember(layer, index)
     return layer
 
 
-def _publish(layers: Path, home: Path, meta: dict[str, object], boot: str) -> Layer:
-    (home / "meta.json").write_text(json.dumps(meta | {"boot": boot, "time": time.time()}))
+def _publish(shelf: "Shelf", home: Path, meta: dict[str, object]) -> Layer:
+    (home / "meta.json").write_text(json.dumps(meta | {"boot": shelf.boot, "time": time.time()}))
     while True:
-        final = layers / secrets.token_hex(6)
+        final = shelf.layers_dir / shelf.reserve()
         try:
             os.rename(home, final)
         except OSError as e:
             if not final.exists():
                 raise disk.explain(e, "add a layer to the cache") from e
         else:
-            return Layer.load(final)
+            return shelf.adopt(Layer.load(final))

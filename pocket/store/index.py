@@ -1,6 +1,6 @@
 """What a layer holds, as data: one `Entry` per path with its true owner, and the text form kept beside the layer.
 
-The text is one JSON array per line, sorted by path, so that a single path is found in the mapped file by bisection and an
+The text is one JSON array per line in tree order (`a`, `a/b`, `a-b`: a directory and all below it lie together), so that a single path is found in the mapped file by bisection and an
 exec never has to load the whole. The digest leaves modification times out. Names that are not UTF-8 travel as surrogates.
 """
 
@@ -78,6 +78,11 @@ def on_disk(root: str, path: str) -> str:
     return f"{root}/{path}" if path else root
 
 
+def tree_key(path: str) -> str:
+    """Return what paths are sorted by: NUL sorts before every character of a name."""
+    return path.replace("/", "\0")
+
+
 def line(path: str, e: Entry, *, mtime: bool = True) -> str:
     """Return the text of one entry; without `mtime` the form that is hashed."""
     xattrs = json.dumps(e.xattrs) if e.xattrs else "[]"
@@ -100,7 +105,7 @@ def _entry(r: list[object]) -> Entry:
 def digest(index: Index) -> str:
     """Return the sha256 of an index, independent of modification times and of insertion order."""
     h = hashlib.sha256()
-    for path in sorted(index):
+    for path in sorted(index, key=tree_key):
         h.update(line(path, index[path], mtime=False).encode())
     return h.hexdigest()
 
@@ -110,7 +115,7 @@ def write(path: Path, index: Index) -> str:
     h = hashlib.sha256()
     with open(path, "w", encoding="ascii", newline="\n") as f:
         rows: list[str] = []
-        for key in sorted(index):
+        for key in sorted(index, key=tree_key):
             e = index[key]
             row = line(key, e)
             rows.append(row)
@@ -159,7 +164,7 @@ class IndexFile:
 
     def get(self, path: str) -> Entry | None:
         """Return the entry of one path by bisection over lines."""
-        data, low, high = self._map, 0, len(self._map)
+        data, low, high, wanted = self._map, 0, len(self._map), tree_key(path)
         while low < high:
             middle = (low + high) // 2
             start = data.rfind(b"\n", low, middle) + 1 or low
@@ -167,7 +172,7 @@ class IndexFile:
             name, entry = parse(data[start:end])
             if name == path:
                 return entry
-            if name < path:
+            if tree_key(name) < wanted:
                 low = end
             else:
                 high = start

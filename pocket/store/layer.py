@@ -86,7 +86,7 @@ class Layer:
         return loaded
 
     def names(self) -> list[str]:
-        """Return every path, sorted, for finding ranges by bisection."""
+        """Return every path in tree order, for finding ranges by bisection."""
         return list(self.index())
 
 
@@ -115,10 +115,10 @@ _CACHE = _Cache()
 
 
 def remember(layer: Layer, index: Index) -> None:
-    """Keep an index at hand, sorted by path."""
-    keys = list(index)
+    """Keep an index at hand, in tree order."""
+    keys = list(map(ix.tree_key, index))
     if any(a > b for a, b in zip(keys, keys[1:], strict=False)):
-        index = {k: index[k] for k in sorted(keys)}
+        index = {k: index[k] for k in sorted(index, key=ix.tree_key)}
     _CACHE.put(layer.home, index)
 
 

@@ -54,7 +54,7 @@ class Store:
         self.blobs = Blobs(root / "blobs" / "sha256", self.tmp_dir)
         self.actions = Actions(root / "actions", self.tmp_dir, self._whole)
         self._flushed = _read_boots(root)
-        self._last_flush = 0.0
+        self._booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
 
     @classmethod
     def open(cls, root: Path, *, tier: str) -> "Store":
@@ -102,13 +102,18 @@ class Store:
         return None
 
     def layer_builder(self) -> LayerBuilder:
-        return LayerBuilder(self.layers_dir, self.tmp(), self.tier, self.boot)
+        return LayerBuilder(self, self.tmp())
+
+    def reserve(self) -> str:
+        """Return a fresh layer id, pinned before anything has that name."""
+        id = secrets.token_hex(6)
+        with self._guard:
+            self._pin([id])
+        return id
 
     def adopt(self, layer: Layer) -> Layer:
-        """Pin a layer that this session made."""
-        with self._guard:
-            self._pin([layer.id])
-            self._layers[layer.id] = layer
+        """Take note of a layer that this session made."""
+        self._layers[layer.id] = layer
         return layer
 
     def commit_upper(
@@ -167,7 +172,7 @@ class Store:
             st = path.stat()
         except OSError:
             return False
-        if not any(b["start"] <= st.st_mtime <= b["flushed"] or n == self.boot for n, b in self._flushed.items()):
+        if st.st_mtime < self._booted and not any(b["start"] <= st.st_mtime <= b["flushed"] for b in self._flushed.values()):
             return self.blobs.verify(digest)
         os.utime(path, (time.time(), st.st_mtime))
         return True
@@ -181,7 +186,7 @@ class Store:
         disk.syncfs(self.root)
         with locks.held(self.root / "collect.lock"):
             boots = _read_boots(self.root)
-            mine = boots.pop(self.boot, {"start": now - time.clock_gettime(time.CLOCK_BOOTTIME), "flushed": 0.0})
+            mine = boots.pop(self.boot, {"start": self._booted, "flushed": 0.0})
             mine["flushed"] = max(mine["flushed"], now)
             boots[self.boot] = mine
             temp = self.tmp_dir / "boots"
