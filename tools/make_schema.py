@@ -17,13 +17,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from graphql import build_schema, get_introspection_query, graphql_sync
-from sdk_model import Api, Argument, Default, Enumerator, Field, Ref, read_sdk
+from graphql import build_schema, get_introspection_query, graphql_sync, print_ast
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # so that the tool runs from a checkout that is not installed
 
 from pocket import schema  # noqa: E402
+from tools.sdk_model import Api, Argument, Default, Enumerator, Field, Ref, read_sdk  # noqa: E402
 
 TARGET = ROOT / "pocket" / "schema"
 _DEPRECATED = ' @deprecated(reason: "deprecated by Dagger")'
@@ -36,17 +36,22 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--docs", action="store_true", help="write docs/pocket-api.md instead")
     options = parser.parse_args(argv)
     if options.docs:
-        from schema_docs import render  # noqa: PLC0415 - imports pocket's resolvers
+        from tools.schema_docs import render  # imports pocket's resolvers
 
         files = {ROOT / "docs" / "pocket-api.md": render(read_sdk()).encode()}
     else:
         files = {TARGET / name: data for name, data in build(read_sdk()).items()}
-    stale = [path for path, data in files.items() if not path.exists() or path.read_bytes() != data]
+    stale = [path for path, data in files.items() if not path.exists() or _plain(path.read_bytes()) != _plain(data)]
     for path in stale:
         print(f"{'differs' if options.check else 'wrote'}: {path.relative_to(ROOT)}")
         if not options.check:
             path.write_bytes(files[path])
     return 1 if options.check and stale else 0
+
+
+def _plain(data: bytes) -> bytes:
+    """Undo compression: another zlib writes other bytes for the same content."""
+    return gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
 
 
 def build(api: Api) -> dict[str, bytes]:
@@ -74,8 +79,7 @@ def introspection_answers(sdl: str) -> dict[str, bytes]:
 
 def known_queries() -> list[str]:
     """Give the introspection queries that SDKs send: gql's (the Python SDK), and graphql-js's usual one."""
-    from gql.utilities import get_introspection_query_ast  # noqa: PLC0415 - only a development dependency of pocket
-    from graphql import print_ast  # noqa: PLC0415
+    from gql.utilities import get_introspection_query_ast
 
     return [print_ast(get_introspection_query_ast()), get_introspection_query()]
 
@@ -111,7 +115,7 @@ def _argument(arg: Argument) -> str:
 def _literal(value: Default) -> str:
     if isinstance(value, Enumerator):
         return value.name
-    return "[]" if value == () else json.dumps(value)
+    return "[]" if value == () else str(json.dumps(value))
 
 
 def to_table(api: Api) -> dict[str, Any]:
@@ -120,15 +124,13 @@ def to_table(api: Api) -> dict[str, Any]:
         "scalars": sorted(api.scalars),
         "enums": {name: dict(sorted(members.items())) for name, members in sorted(api.enums.items())},
         "inputs": {name: [_arg_row(a) for a in fields] for name, fields in sorted(api.inputs.items())},
-        "interfaces": {
-            name: sorted(o for o in api.objects if name in api.implements(o)) for name in sorted(api.interfaces)
-        },
+        "interfaces": {name: sorted(o for o in api.objects if name in api.implements(o)) for name in sorted(api.interfaces)},
         "fields": {name: [_field_row(f) for f in fields] for name, fields in sorted({**api.objects, **api.interfaces}.items())},
     }
 
 
 def _flags(ref: Ref, *, deprecated: bool) -> int:
-    return schema.LIST * ref.is_list | schema.NULLABLE * ref.nullable | schema.DEPRECATED * deprecated
+    return (schema.LIST if ref.is_list else 0) | (schema.NULLABLE if ref.nullable else 0) | (schema.DEPRECATED if deprecated else 0)
 
 
 def _field_row(field: Field) -> list[Any]:
@@ -137,7 +139,11 @@ def _field_row(field: Field) -> list[Any]:
 
 
 def _arg_row(arg: Argument) -> list[Any]:
-    default = arg.default.name if isinstance(arg.default, Enumerator) else list(arg.default) if arg.default == () else arg.default
+    default: Any = arg.default
+    if isinstance(default, Enumerator):
+        default = default.name
+    elif default == ():
+        default = []
     row = [arg.name, arg.ref.name, _flags(arg.ref, deprecated=arg.deprecated), default, arg.ref.id_of]
     while row[-1] is None:
         row.pop()

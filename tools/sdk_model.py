@@ -12,7 +12,7 @@ import importlib.util
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from sdk_corrections import DEPRECATED_ARGS, NULLABLE_FIELDS
+from tools.sdk_corrections import DEPRECATED_ARGS, NULLABLE_FIELDS
 
 BUILTIN = {"str": "String", "int": "Int", "float": "Float", "bool": "Boolean"}
 _CLIENT_BASES = {"Type", "Root"}
@@ -80,9 +80,7 @@ class Api:
     def implements(self, name: str) -> list[str]:
         """Name the interfaces an object implements: those all of whose fields it has, with at least the same arguments."""
         own = {f.name: f for f in self.objects[name]}
-        return sorted(
-            iface for iface, wanted in self.interfaces.items() if all(f.name in own and _covers(own[f.name], f) for f in wanted)
-        )
+        return sorted(iface for iface, wanted in self.interfaces.items() if all(f.name in own and _covers(own[f.name], f) for f in wanted))
 
 
 def _covers(own: Field, wanted: Field) -> bool:
@@ -203,7 +201,7 @@ def _argument(api: Api, owner: str, field_name: str, node: ast.FunctionDef | ast
     name = str(ast.literal_eval(call.args[0]))
     if (owner, field_name) == ("Query", "node"):
         ref = Ref(name="ID", id_of="Node")
-    default = _default(call.args[2]) if len(call.args) > 2 else None  # noqa: PLR2004 - the third argument of Arg
+    default = _default(call.args[2]) if len(call.args) > 2 else None
     return Argument(name=name, ref=ref, default=default)
 
 
@@ -238,9 +236,7 @@ def _correct(api: Api) -> None:
     """Put right what the SDK's annotations cannot say; a correction that fits nothing any more is an error."""
     for type_name, names in NULLABLE_FIELDS.items():
         _known(type_name, names, {f.name for f in api.objects[type_name]})
-        api.objects[type_name] = [
-            replace(f, ref=replace(f.ref, nullable=True)) if f.name in names else f for f in api.objects[type_name]
-        ]
+        api.objects[type_name] = [replace(f, ref=replace(f.ref, nullable=True)) if f.name in names else f for f in api.objects[type_name]]
     for type_name, field_name, arg_name in DEPRECATED_ARGS:
         old = next(f for f in api.objects[type_name] if f.name == field_name)
         _known(f"{type_name}.{field_name}", {arg_name}, {a.name for a in old.args})

@@ -161,9 +161,7 @@ def answer_name(fingerprint_: str) -> str:
     return f"introspection-{fingerprint_[:16]}.json.gz"
 
 
-def answer_introspection(
-    query_text: str, variables: dict[str, Any] | None = None, operation_name: str | None = None
-) -> bytes | None:
+def answer_introspection(query_text: str, variables: dict[str, Any] | None = None, operation_name: str | None = None) -> bytes | None:
     """Answer an introspection query with the bytes of the JSON response; None when the query asks for anything else.
 
     The queries that SDKs send are prepared. Any other is executed by graphql-core, which is imported for it: about 0.2 s, once.
@@ -174,6 +172,6 @@ def answer_introspection(
         prepared = _HERE / answer_name(fingerprint(query_text))
         if prepared.exists():
             return gzip.decompress(prepared.read_bytes())
-    from pocket.schema.execute import execute  # noqa: PLC0415 - graphql-core is slow to import
+    from pocket.schema.execute import execute
 
     return execute(query_text, variables, operation_name)
