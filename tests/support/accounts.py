@@ -4,6 +4,7 @@ As root, both exist, and the ordinary one is `nobody`; otherwise there is only w
 processes run under the real ids, in a clean clone, with a cache that was empty when the session began.
 """
 
+import hashlib
 import json
 import os
 import pwd
@@ -11,10 +12,12 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 SYSTEM_PYTHON = "/usr/bin/python3"
@@ -65,6 +68,8 @@ class Account:
 
     def start(self, *command: str, cwd: Path, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
         """Start a command as this person, in a session of its own, both streams in one pipe."""
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # inherited from a shell's `&`; a person's terminal has it
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         other = self.other
         ids: dict[str, Any] = {"user": other.pw_uid, "group": other.pw_gid, "extra_groups": []} if other else {}
         return subprocess.Popen(
@@ -138,12 +143,45 @@ class Checkout:
         loaded: dict[str, Any] = json.loads((self.runs()[-1] / "run.json").read_text())
         return loaded
 
+    def outcomes(self) -> dict[str, str]:
+        """Say for each stage of the newest run how it ended: passed, reused, failed …"""
+        return {stage["name"]: stage["status"] for stage in self.record()["stages"]}
+
+    def ran(self) -> set[str]:
+        """Name the stages of the newest run that did work."""
+        return {name for name, status in self.outcomes().items() if status == "passed"}
+
     def edit(self, name: str, old: str, new: str) -> None:
         """Replace one text in one file; the text must be there exactly once."""
         path = self.root / name
         text = path.read_text()
         assert text.count(old) == 1, f"{name} holds {old!r} {text.count(old)} times"
         path.write_text(text.replace(old, new))
+
+    def edit_weights(self, change: Callable[[bytearray], None]) -> None:
+        """Change the numbers of the weights file, not its header, and its digest in the lock as the owner would."""
+        (weights,) = (self.subject / "weights").glob("*.safetensors")
+        data = weights.read_bytes()
+        start = 8 + int.from_bytes(data[:8], "little")
+        tensors = bytearray(data[start:])
+        change(tensors)
+        changed = data[:start] + bytes(tensors)
+        weights.write_bytes(changed)
+        before, after = (hashlib.sha256(content).hexdigest() for content in (data, changed))
+        for path in (self.subject / "weights").iterdir():
+            if path.suffix != ".safetensors" and before in (text := path.read_text()):
+                path.write_text(text.replace(before, after))
+
+    def configure(self, section: str, key: str, value: object) -> None:
+        """Set one value of configs/pipeline.yaml."""
+        path = self.root / "configs" / "pipeline.yaml"
+        document = yaml.safe_load(path.read_text())
+        document.setdefault(section, {})[key] = value
+        path.write_text(yaml.safe_dump(document, sort_keys=False))
+
+    def configured(self, section: str, key: str, default: Any) -> Any:
+        """Read one value of configs/pipeline.yaml."""
+        return yaml.safe_load((self.root / "configs" / "pipeline.yaml").read_text()).get(section, {}).get(key, default)
 
     def commit(self, message: str) -> None:
         """Commit everything, as this person."""
@@ -186,36 +224,3 @@ def clone(account: Account, name: str) -> Checkout:
     subprocess.run(["git", "-c", "safe.directory=*", "clone", "--quiet", "--no-hardlinks", str(ROOT), str(target)], check=True)
     account.own(target)
     return Checkout(account, target)
-
-
-def processes_with(path: Path) -> Iterator[tuple[int, str]]:
-    """Find processes that have to do with a directory: in their command line, environment, working directory or mounts."""
-    wanted = os.fsencode(path)
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit() or int(entry.name) == os.getpid():
-            continue
-        for name in ("cmdline", "environ", "mountinfo"):
-            try:
-                if wanted in (entry / name).read_bytes():
-                    yield int(entry.name), (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                    break
-            except OSError:  # it ended, or is somebody else's
-                break
-
-
-def tree_of(pid: int) -> set[int]:
-    """List a process and everything below it."""
-    children: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            except OSError:
-                continue
-            children.setdefault(parent, []).append(int(entry.name))
-    found, waiting = set[int](), [pid]
-    while waiting:
-        current = waiting.pop()
-        found.add(current)
-        waiting += children.get(current, [])
-    return found

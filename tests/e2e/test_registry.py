@@ -1,0 +1,91 @@
+"""Pushing to a real registry, Debian's docker-registry on loopback, and reading back what it holds."""
+
+import hashlib
+import http.client
+import json
+import shutil
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from accounts import Account, Checkout
+from layouts import images
+from processes import wait_until
+
+TYPES = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.v2+json"
+CONFIG = """\
+version: 0.1
+log: {{level: error, accesslog: {{disabled: true}}}}
+storage: {{filesystem: {{rootdirectory: {root}}}, delete: {{enabled: true}}}}
+http: {{addr: "127.0.0.1:{port}"}}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """A registry that listens on loopback."""
+
+    port: int
+
+    def get(self, path: str) -> tuple[int, bytes]:
+        """Fetch one document."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection.request("GET", f"/v2/{path}", headers={"Accept": TYPES})
+        response = connection.getresponse()
+        return response.status, response.read()
+
+    def answers(self) -> bool:
+        """Say whether it is up."""
+        try:
+            return self.get("")[0] == 200
+        except OSError:
+            return False
+
+
+@pytest.fixture
+def registry(account: Account) -> Iterator[Registry]:
+    program = shutil.which("docker-registry")
+    if program is None:
+        pytest.skip("docker-registry is not installed (Debian package docker-registry)")
+    place = account.directory("registry")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    (place / "config.yml").write_text(CONFIG.format(root=place / "data", port=port))
+    process = account.start(program, "serve", str(place / "config.yml"), cwd=place)
+    registry = Registry(port)
+    assert wait_until(process, registry.answers), process.communicate()[0]
+    yield registry
+    process.kill()
+    process.communicate()
+    shutil.rmtree(place)
+
+
+def test_pushed_image_comes_back_byte_for_byte(checkout: Checkout, registry: Registry) -> None:
+    checkout.configure("push", "target", f"127.0.0.1:{registry.port}/digits-vlm")
+    finished = checkout.ci("run")
+    assert finished.code == 0, finished.output
+    assert checkout.ran() == {"push"}
+    (image,) = images(checkout.root / ".weighbridge" / "oci")
+    status, manifest = registry.get(f"digits-vlm/manifests/{image.digest}")
+    assert status == 200
+    assert "sha256:" + hashlib.sha256(manifest).hexdigest() == image.digest
+    document = json.loads(manifest)
+    for part in (document["config"], *document["layers"]):
+        status, content = registry.get(f"digits-vlm/blobs/{part['digest']}")
+        assert (status, len(content)) == (200, part["size"])
+        assert "sha256:" + hashlib.sha256(content).hexdigest() == part["digest"]
+
+
+def test_push_is_reused_only_while_the_registry_holds_the_digest(checkout: Checkout, registry: Registry) -> None:
+    checkout.configure("push", "target", f"127.0.0.1:{registry.port}/digits-vlm")
+    assert checkout.ci("run").code == 0
+    assert checkout.ci("run").code == 0
+    assert checkout.ran() == set()
+    (image,) = images(checkout.root / ".weighbridge" / "oci")
+    connection = http.client.HTTPConnection("127.0.0.1", registry.port, timeout=30)
+    connection.request("DELETE", f"/v2/digits-vlm/manifests/{image.digest}")
+    assert connection.getresponse().status == 202
+    assert checkout.ci("run").code == 0
+    assert checkout.ran() == {"push"}
