@@ -43,9 +43,8 @@ def test_pushed_image_alone_serves_the_model(first: tuple[Checkout, Finished], a
     image.unpack(place / "root")
     (place / "config.json").write_text(json.dumps(image.config))
     sample = _sample(checkout)
-    (place / "requests.json").write_text(
-        json.dumps([{"path": "/v1/models", "body": None}, {"path": "/v1/chat/completions", "body": sample["body"]}])
-    )
+    requests = [{"path": "/v1/models", "body": None}, {"path": "/v1/chat/completions", "body": sample["body"]}]
+    (place / "requests.json").write_text(json.dumps(requests))
     account.own(place)
     probe = checkout.root / "tests" / "support" / "image_probe.py"
     namespaces = ("unshare", "--user", "--map-root-user", "--net", "--pid", "--fork", "--kill-child")
@@ -71,11 +70,8 @@ def test_neither_image_nor_record_nor_log_holds_what_is_the_machines_own(first: 
     assert finished.code == 0, finished.output
     account = checkout.account
     environment = account.environment()
-    private = [
-        environment[name].encode()
-        for name in ("PIP_FIND_LINKS", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "HTTPS_PROXY")
-        if environment.get(name)
-    ]
+    names = ("PIP_FIND_LINKS", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "HTTPS_PROXY")
+    private = [environment[name].encode() for name in names if environment.get(name)]
     private.append(str(account.home).encode())
     (image,) = images(checkout.root / ".weighbridge" / "oci")
     assert [name for name in private if name in json.dumps([image.manifest, image.config]).encode()] == []

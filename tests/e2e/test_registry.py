@@ -13,7 +13,8 @@ from accounts import Account, Checkout
 from layouts import images
 from processes import wait_until
 
-TYPES = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.v2+json"
+KINDS = ("oci.image.manifest.v1", "oci.image.index.v1", "docker.distribution.manifest.v2")
+TYPES = ", ".join(f"application/vnd.{kind}+json" for kind in KINDS)
 CONFIG = """\
 version: 0.1
 log: {{level: error, accesslog: {{disabled: true}}}}
