@@ -65,7 +65,7 @@ def _gitlab(account: Account) -> Checkout:
         pytest.skip("WEIGHBRIDGE_GITLAB_CI_LOCAL does not name gitlab-ci-local (npm package, 4.61 for Node 20); .ci/run installs it")
     checkout = clone(account, "gitlab")
     state = account.directory("gitlab-state")
-    options = ("--force-shell-executor", "--no-color", "--home", str(state), "--state-dir", str(state / "state"))
+    options = ("--force-shell-executor", "--no-color", "--home", str(state))
     finished = account.run(program, *options, "weighbridge", cwd=checkout.root, env={"PATH": "/usr/local/bin:/usr/bin:/bin"})
     assert finished.code == 0, finished.output
     return checkout
