@@ -157,6 +157,7 @@ class LayerBuilder:
             "bytes": source.bytes,
             "files": source.files,
             "entries": source.entries + len(extra) - 1,
+            "hides": source.hides,
             "prefix": prefix,
             "extra": [ix.line(p, e) for p, e in extra],
         }
@@ -167,7 +168,8 @@ def publish(shelf: "Shelf", home: Path, index: Index) -> Layer:
     """Write index and meta data beside `home/fs` and rename the whole into the store."""
     digest = ix.write(home / "index.json", index)
     files = [e.size for e in index.values() if e.kind == "f"]
-    layer = _publish(shelf, home, {"digest": digest, "bytes": sum(files), "files": len(files), "entries": len(index)})
+    hides = sum(1 for e in index.values() if e.kind == "w" or e.opaque)
+    layer = _publish(shelf, home, {"digest": digest, "bytes": sum(files), "files": len(files), "entries": len(index), "hides": hides})
     remember(layer, index)
     return layer
 

@@ -29,6 +29,7 @@ class Layer:
     bytes: int
     files: int
     entries: int
+    hides: int = 0  # whiteouts and opaque directories
     prefix: str = ""
     extra: tuple[tuple[str, Entry], ...] = ()
     _file: list[ix.IndexFile] = field(default_factory=list, repr=False)
@@ -38,7 +39,7 @@ class Layer:
         """Read `meta.json`. OSError or ValueError when there is no whole layer here."""
         m: dict[str, Any] = json.loads((home / "meta.json").read_bytes())
         extra = tuple(ix.parse(row) for row in m.get("extra", ()))
-        return cls(home.name, home, m["digest"], m["bytes"], m["files"], m["entries"], m.get("prefix", ""), extra)
+        return cls(home.name, home, m["digest"], m["bytes"], m["files"], m["entries"], m["hides"], m.get("prefix", ""), extra)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Layer) and other.id == self.id
