@@ -1,0 +1,243 @@
+"""`Container` fields about files: copying in, taking out, and mounts. A path inside a mount is read and written there."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from pocket.api.core import leaf_of, ref_of
+from pocket.api.registry import field
+from pocket.api.trees import exists_in, require_directory, require_file, stat_in
+from pocket.errors import TreeError
+from pocket.graph import Leaf, Ref, Tree
+from pocket.ops import edits
+from pocket.ops.edit import SCRATCH_REF, Apply, edit
+from pocket.tree.stat import Stat
+from pocket.values import Container, MountPoint
+
+if TYPE_CHECKING:
+    from pocket.engine import Engine
+    from pocket.query import Obj
+
+
+def _locate(c: Container, path: str, expand: bool = False) -> tuple[MountPoint | None, Ref, str]:
+    """Give the mount that holds a path (or None), the file system to look in, and the path there without leading slash.
+
+    Raises:
+        TreeError: the path lies in a cache volume or a temporary mount, which have no content of their own.
+    """
+    full = c.resolve(c.expand(path) if expand else path)
+    mount = c.mount_at(full)
+    if mount is None or mount.kind in ("secret", "socket"):
+        return None, c.rootfs, full.lstrip("/")
+    if mount.kind in ("cache", "temp"):
+        raise TreeError(f"{path}: cannot retrieve path from {'tmpfs' if mount.kind == 'temp' else 'cache'}")
+    if mount.kind == "file":
+        leaf = mount.leaf
+        assert leaf is not None
+        return mount, leaf.ref, leaf.path
+    assert mount.tree is not None
+    below = full[len(mount.target) :].strip("/")
+    return mount, mount.tree.ref, posixpath.join(mount.tree.path, below) if below else mount.tree.path
+
+
+def _write(c: Container, path: str, kind: str, apply: Apply, *sources: Tree | Leaf, owner: str = "", **options: Any) -> Container:
+    """Apply a tree operation at a path of the container: in the mount that holds it, or in the root file system.
+
+    The operation takes the path as `path` or `dest`, whichever `options` holds as a placeholder.
+    """
+    full = c.resolve(path)
+    mount = c.mount_at(full)
+    name = "dest" if "dest" in options else "path"
+    if mount is None or mount.kind != "directory" or mount.tree is None:
+        trailing = "/" if path.endswith(("/", "/.")) and full != "/" else ""
+        options[name] = full.lstrip("/") + trailing
+        return c.change(rootfs=edit(kind, c.rootfs, apply, *sources, owner=owner, **options))
+    options[name] = full[len(mount.target) :].strip("/")
+    ref = edit(kind, ref_of(mount.tree), apply, *sources, owner=owner, users=c.rootfs, **options)
+    return _remount(c, replace(mount, tree=Tree(ref)))
+
+
+def _remount(c: Container, mount: MountPoint) -> Container:
+    return c.change(mounts=tuple(mount if m.target == mount.target else m for m in c.mounts))
+
+
+# --- copying in ----------------------------------------------------------------------------------------------------
+@field("Container", "withDirectory")
+def with_directory(  # noqa: PLR0913 - the API's arguments
+    _: Engine,
+    c: Container,
+    path: str,
+    source: Obj,
+    exclude: list[str],
+    include: list[str],
+    gitignore: bool,
+    owner: str,
+    expand: bool,
+    permissions: int | None = None,
+) -> Container:
+    path = c.expand(path) if expand else path
+    tree: Tree = source.state
+    options = {"src_path": tree.path, "include": include, "exclude": exclude, "gitignore": gitignore, "dir_mode": permissions}
+    return _write(c, path, "copy_tree", edits.copy_tree, tree, owner=owner, dest="", **options)
+
+
+@field("Container", "withFile")
+def with_file(  # noqa: PLR0913 - the API's arguments
+    _: Engine, c: Container, path: str, source: Obj, owner: str, expand: bool, permissions: int | None = None
+) -> Container:
+    leaf = leaf_of(source)
+    options = {"src_path": leaf.path, "name": leaf.basename(), "mode": permissions}
+    return _write(c, c.expand(path) if expand else path, "copy_file", edits.copy_file, leaf, owner=owner, dest="", **options)
+
+
+@field("Container", "withFiles")
+def with_files(  # noqa: PLR0913 - the API's arguments
+    e: Engine, c: Container, path: str, sources: list[Obj], owner: str, expand: bool, permissions: int | None = None
+) -> Container:
+    for source in sources:
+        c = with_file(e, c, posixpath.join(path, leaf_of(source).basename()), source, owner, expand, permissions)
+    return c
+
+
+@field("Container", "withNewFile")
+def with_new_file(  # noqa: PLR0913 - the API's arguments
+    _: Engine, c: Container, path: str, contents: str, permissions: int, owner: str, expand: bool
+) -> Container:
+    path = c.expand(path) if expand else path
+    return _write(c, path, "write_file", edits.write_file, owner=owner, path="", text=contents, mode=permissions)
+
+
+@field("Container", "withSymlink")
+def with_symlink(_: Engine, c: Container, target: str, link_name: str, expand: bool) -> Container:
+    if expand:
+        target, link_name = c.expand(target), c.expand(link_name)
+    return _write(c, link_name, "symlink", edits.symlink, path="", target=target)
+
+
+def _without(c: Container, paths: list[str], expand: bool) -> Container:
+    for path in paths:
+        c = _write(c, c.expand(path) if expand else path, "remove", edits.remove_path, path="")
+    return c
+
+
+@field("Container", "withoutFile")
+def without_file(_: Engine, c: Container, path: str, expand: bool) -> Container:
+    return _without(c, [path], expand)
+
+
+@field("Container", "withoutFiles")
+def without_files(_: Engine, c: Container, paths: list[str], expand: bool) -> Container:
+    return _without(c, paths, expand)
+
+
+@field("Container", "withoutDirectory")
+def without_directory(_: Engine, c: Container, path: str, expand: bool) -> Container:
+    return _without(c, [path], expand)
+
+
+# --- taking out ----------------------------------------------------------------------------------------------------
+@field("Container", "rootfs")
+def rootfs(_: Engine, c: Container) -> Tree:
+    return Tree(c.rootfs)
+
+
+@field("Container", "withRootfs")
+def with_rootfs(_: Engine, c: Container, directory: Obj) -> Container:
+    return c.change(rootfs=ref_of(directory.state))
+
+
+@field("Container", "directory")
+async def directory(e: Engine, c: Container, path: str, expand: bool) -> Tree:
+    _, ref, inner = _locate(c, path, expand)
+    return await require_directory(e, Tree(ref, inner), path)
+
+
+@field("Container", "file")
+async def file(e: Engine, c: Container, path: str, expand: bool) -> Leaf:
+    _, ref, inner = _locate(c, path, expand)
+    return await require_file(e, Leaf(ref, inner), path)
+
+
+@field("Container", "exists")
+async def exists(
+    e: Engine, c: Container, path: str, do_not_follow_symlinks: bool, expand: bool, expected_type: str | None = None
+) -> bool:
+    _, ref, inner = _locate(c, path, expand)
+    return await exists_in(e, Tree(ref), inner, expected_type, follow=not do_not_follow_symlinks)
+
+
+@field("Container", "stat")
+async def stat(e: Engine, c: Container, path: str, do_not_follow_symlinks: bool) -> Stat:
+    _, ref, inner = _locate(c, path)
+    return await stat_in(e, Tree(ref), inner, follow=not do_not_follow_symlinks)
+
+
+# --- mounts --------------------------------------------------------------------------------------------------------
+def _mount(c: Container, path: str, expand: bool, make: Callable[[str], MountPoint]) -> Container:
+    """Mount something; what was mounted at or below the target is gone, as a new mount would hide it."""
+    target = c.resolve(c.expand(path) if expand else path)
+    kept = tuple(m for m in c.mounts if m.target != target and not m.target.startswith(target.rstrip("/") + "/"))
+    return c.change(mounts=(*kept, make(target)))
+
+
+@field("Container", "withMountedDirectory")
+def with_mounted_directory(  # noqa: PLR0913 - the API's arguments
+    _: Engine, c: Container, path: str, source: Obj, owner: str, read_only: bool, expand: bool
+) -> Container:
+    tree: Tree = source.state
+    if owner:
+        dest = {"src_path": tree.path, "dest": ""}
+        tree = Tree(edit("copy_tree", SCRATCH_REF, edits.copy_tree, tree, owner=owner, users=c.rootfs, **dest))
+    return _mount(c, path, expand, lambda t: MountPoint(target=t, kind="directory", tree=Tree(ref_of(tree)), readonly=read_only))
+
+
+@field("Container", "withMountedFile")
+def with_mounted_file(_: Engine, c: Container, path: str, source: Obj, owner: str, expand: bool) -> Container:
+    leaf = leaf_of(source)
+    return _mount(c, path, expand, lambda t: MountPoint(target=t, kind="file", leaf=leaf, owner=owner))
+
+
+@field("Container", "withMountedCache")
+def with_mounted_cache(  # noqa: PLR0913 - the API's arguments
+    _: Engine, c: Container, path: str, cache: Obj, sharing: str, owner: str, expand: bool, source: Obj | None = None
+) -> Container:
+    volume = cache.state
+    if source is not None:
+        volume = replace(volume, seed=source.state)
+    if sharing != "SHARED":
+        volume = replace(volume, sharing=sharing)
+    if owner:
+        volume = replace(volume, owner=owner)
+    return _mount(c, path, expand, lambda t: MountPoint(target=t, kind="cache", cache=volume, owner=owner))
+
+
+@field("Container", "withMountedTemp")
+def with_mounted_temp(_: Engine, c: Container, path: str, expand: bool, size: int | None = None) -> Container:
+    return _mount(c, path, expand, lambda t: MountPoint(target=t, kind="temp", size=size))
+
+
+@field("Container", "withMountedSecret")
+def with_mounted_secret(  # noqa: PLR0913 - the API's arguments
+    _: Engine, c: Container, path: str, source: Obj, owner: str, mode: int, expand: bool
+) -> Container:
+    return _mount(c, path, expand, lambda t: MountPoint(target=t, kind="secret", secret=source.state, owner=owner, mode=mode))
+
+
+@field("Container", "withUnixSocket")
+def with_unix_socket(_: Engine, c: Container, path: str, source: Obj, owner: str, expand: bool) -> Container:
+    return _mount(c, path, expand, lambda t: MountPoint(target=t, kind="socket", socket=source.state, owner=owner))
+
+
+@field("Container", "withoutMount")
+@field("Container", "withoutUnixSocket")
+def without_mount(_: Engine, c: Container, path: str, expand: bool) -> Container:
+    target = c.resolve(c.expand(path) if expand else path)
+    return c.change(mounts=tuple(m for m in c.mounts if m.target != target))
+
+
+@field("Container", "mounts")
+def mounts(_: Engine, c: Container) -> list[str]:
+    return [m.target for m in c.mounts]

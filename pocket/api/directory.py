@@ -1,0 +1,250 @@
+"""`Directory`: a tree of files, changed by making new ones."""
+
+from __future__ import annotations
+
+import posixpath
+from typing import TYPE_CHECKING, Any
+
+from pocket.api.core import leaf_of, ref_of
+from pocket.api.registry import field
+from pocket.api.trees import exists_in, inside, require_directory, require_file, stat_in, view
+from pocket.errors import PocketError, TreeError
+from pocket.graph import Leaf, Tree
+from pocket.ops import edits
+from pocket.ops.edit import SCRATCH_REF, Apply, edit
+from pocket.tree import query
+from pocket.tree.digest import dagger_digest
+from pocket.tree.export import export_tree
+
+if TYPE_CHECKING:
+    from pocket.engine import Engine
+    from pocket.query import Obj
+    from pocket.tree.query import Changes, Match, Stat
+
+
+def _edit(tree: Tree, kind: str, apply: Apply, *sources: Tree | Leaf, **options: Any) -> Tree:
+    return Tree(edit(kind, ref_of(tree), apply, *sources, **options))
+
+
+# --- making --------------------------------------------------------------------------------------------------------
+@field("Directory", "withNewFile")
+def with_new_file(_: Engine, d: Tree, path: str, contents: str, permissions: int) -> Tree:
+    return _edit(d, "write_file", edits.write_file, path=path, text=contents, mode=permissions)
+
+
+@field("Directory", "withNewDirectory")
+def with_new_directory(_: Engine, d: Tree, path: str, permissions: int) -> Tree:
+    if posixpath.normpath(path).startswith(".."):
+        raise TreeError(f"cannot create directory outside parent: {path}")
+    return _edit(d, "make_dir", edits.make_dir, path=path, mode=permissions or 0o755)
+
+
+@field("Directory", "withDirectory")
+def with_directory(  # noqa: PLR0913 - the API's arguments
+    _: Engine, d: Tree, path: str, source: Obj, exclude: list[str], include: list[str], gitignore: bool, owner: str,
+    permissions: int | None = None,
+) -> Tree:  # fmt: skip
+    src: Tree = source.state
+    options = {"src_path": src.path, "dest": path, "include": include, "exclude": exclude, "gitignore": gitignore}
+    return _edit(d, "copy_tree", edits.copy_tree, src, owner=owner, dir_mode=permissions, **options)
+
+
+@field("Directory", "withFile")
+def with_file(_: Engine, d: Tree, path: str, source: Obj, owner: str, permissions: int | None = None) -> Tree:
+    leaf = leaf_of(source)
+    options = {"src_path": leaf.path, "name": leaf.basename(), "dest": path, "mode": permissions}
+    return _edit(d, "copy_file", edits.copy_file, leaf, owner=owner, **options)
+
+
+@field("Directory", "withFiles")
+def with_files(e: Engine, d: Tree, path: str, sources: list[Obj], permissions: int | None = None) -> Tree:
+    for source in sources:
+        d = with_file(e, d, posixpath.join(path, leaf_of(source).basename()), source, "", permissions)
+    return d
+
+
+@field("Directory", "withSymlink")
+def with_symlink(_: Engine, d: Tree, target: str, link_name: str) -> Tree:
+    return _edit(d, "symlink", edits.symlink, path=link_name, target=target)
+
+
+@field("Directory", "withoutFile")
+@field("Directory", "withoutDirectory")
+def without_path(_: Engine, d: Tree, path: str) -> Tree:
+    return _edit(d, "remove", edits.remove, paths=[path])
+
+
+@field("Directory", "withoutFiles")
+def without_files(_: Engine, d: Tree, paths: list[str]) -> Tree:
+    return _edit(d, "remove", edits.remove, paths=paths)
+
+
+@field("Directory", "withTimestamps")
+def with_timestamps(_: Engine, d: Tree, timestamp: int) -> Tree:
+    return _edit(d, "timestamps", edits.timestamps, timestamp=timestamp)
+
+
+@field("Directory", "chown")
+def chown(_: Engine, d: Tree, path: str, owner: str) -> Tree:
+    return _edit(d, "chown", edits.chown, path=path, owner=owner)
+
+
+@field("Directory", "withError")
+def with_error(_: Engine, _d: Tree, err: str) -> Tree:
+    raise PocketError(err)
+
+
+@field("Directory", "filter")
+def filter_(_: Engine, d: Tree, exclude: list[str], include: list[str], gitignore: bool) -> Tree:
+    options = {"path": d.path, "include": include, "exclude": exclude, "gitignore": gitignore}
+    return Tree(edit("subtree", SCRATCH_REF, edits.subtree, d, **options))
+
+
+@field("Directory", "diff")
+def diff(_: Engine, d: Tree, other: Obj) -> Tree:
+    right: Tree = other.state
+    return Tree(edit("diff", SCRATCH_REF, edits.diff, d, right, a_path=d.path, b_path=right.path))
+
+
+@field("Directory", "withPatch")
+def with_patch(_: Engine, d: Tree, patch: str) -> Tree:
+    return _edit(d, "patch", edits.patch, text=patch)
+
+
+@field("Directory", "withPatchFile")
+async def with_patch_file(e: Engine, d: Tree, patch: Obj) -> Tree:
+    leaf = leaf_of(patch)
+    v = await view(e, leaf)
+    node = v.lookup(leaf.path)
+    assert node is not None
+    return _edit(d, "patch", edits.patch, text=v.real(node).read_text())
+
+
+# --- looking in ----------------------------------------------------------------------------------------------------
+@field("Directory", "directory")
+async def directory(e: Engine, d: Tree, path: str) -> Tree:
+    return await require_directory(e, Tree(d.ref, inside(d, path)), path)
+
+
+@field("Directory", "file")
+async def file(e: Engine, d: Tree, path: str) -> Leaf:
+    return await require_file(e, Leaf(d.ref, inside(d, path)), path)
+
+
+@field("Directory", "entries")
+async def entries(e: Engine, d: Tree, path: str | None = None) -> list[str]:
+    return query.entries(await view(e, d), inside(d, path or ""), shown=path or d.path)
+
+
+@field("Directory", "glob")
+async def glob(e: Engine, d: Tree, pattern: str) -> list[str]:
+    return query.glob(await view(e, d), d.path, pattern)
+
+
+@field("Directory", "exists")
+async def exists(e: Engine, d: Tree, path: str, do_not_follow_symlinks: bool, expected_type: str | None = None) -> bool:
+    return await exists_in(e, d, path, expected_type, follow=not do_not_follow_symlinks)
+
+
+@field("Directory", "stat")
+async def stat(e: Engine, d: Tree, path: str, do_not_follow_symlinks: bool) -> Stat:
+    return await stat_in(e, d, path, follow=not do_not_follow_symlinks)
+
+
+@field("Stat", "name")
+def stat_name(_: Engine, s: Stat) -> str:
+    return s.name
+
+
+@field("Stat", "size")
+def stat_size(_: Engine, s: Stat) -> int:
+    return s.size
+
+
+@field("Stat", "permissions")
+def stat_permissions(_: Engine, s: Stat) -> int:
+    return s.permissions
+
+
+@field("Stat", "fileType")
+def stat_type(_: Engine, s: Stat) -> str:
+    return s.file_type
+
+
+@field("Directory", "name")
+async def name(_: Engine, d: Tree) -> str:
+    return posixpath.basename(d.path) + "/"
+
+
+@field("Directory", "digest")
+async def digest(e: Engine, d: Tree) -> str:
+    return dagger_digest(await view(e, d), d.path)
+
+
+@field("Directory", "findUp")
+async def find_up(e: Engine, d: Tree, name: str, start: str) -> str | None:
+    return query.find_up(await view(e, d), d.path, name, start)
+
+
+@field("Directory", "search")
+async def search(  # noqa: PLR0913 - the API's arguments
+    e: Engine, d: Tree, pattern: str, paths: list[str], globs: list[str], literal: bool, multiline: bool, dotall: bool,
+    insensitive: bool, skip_ignored: bool, skip_hidden: bool, files_only: bool, limit: int | None = None,
+) -> list[Match]:  # fmt: skip
+    options = {"literal": literal, "multiline": multiline, "dotall": dotall, "insensitive": insensitive, "limit": limit}
+    flags = {"skip_ignored": skip_ignored, "skip_hidden": skip_hidden, "files_only": files_only}
+    return query.search(await view(e, d), d.path, pattern, paths=paths, globs=globs, **options, **flags)
+
+
+@field("SearchResult", "filePath")
+def match_path(_: Engine, m: Match) -> str:
+    return m.path
+
+
+@field("SearchResult", "lineNumber")
+def match_line(_: Engine, m: Match) -> int:
+    return m.line_number
+
+
+@field("SearchResult", "absoluteOffset")
+def match_offset(_: Engine, m: Match) -> int:
+    return m.absolute_offset
+
+
+@field("SearchResult", "matchedLines")
+def match_lines(_: Engine, m: Match) -> str:
+    return m.matched_lines
+
+
+@field("Directory", "changes")
+async def changes(e: Engine, d: Tree, from_: Obj) -> Changes:
+    before: Tree = from_.state
+    return query.changes(await view(e, before), before.path, await view(e, d), d.path)
+
+
+@field("Changeset", "addedPaths")
+def added_paths(_: Engine, c: Changes) -> list[str]:
+    return list(c.added)
+
+
+@field("Changeset", "modifiedPaths")
+def modified_paths(_: Engine, c: Changes) -> list[str]:
+    return list(c.modified)
+
+
+@field("Changeset", "removedPaths")
+def removed_paths(_: Engine, c: Changes) -> list[str]:
+    return list(c.removed)
+
+
+@field("Directory", "sync", whole=True)
+async def sync(e: Engine, o: Obj) -> str:
+    await require_directory(e, o.state, o.state.path)
+    return o.id
+
+
+@field("Directory", "export", pure=False)
+async def export(e: Engine, d: Tree, path: str, wipe: bool) -> str:
+    dest = e.host_path(path)
+    await e.blocking(export_tree, await view(e, d), d.path, dest, wipe=wipe)
+    return str(dest)

@@ -1,0 +1,78 @@
+"""Operations on trees: one `Op` for all of them, which applies a function of `pocket.tree.ops` to its inputs.
+
+The function gets the store, the snapshot it builds on and those of its further inputs, and gives the layers to put on top.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pocket.graph import ROOT, Input, Leaf, Node, Op, Outputs, Ref, Tree
+from pocket.store.layer import Layer, Snapshot
+from pocket.tree.owners import resolve_owner
+
+if TYPE_CHECKING:
+    from pocket.engine import Engine
+
+Apply = Callable[..., tuple[Layer, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Edit(Op):
+    """`apply(store, base, *sources, **options)` gives layers that are stacked on `base`.
+
+    `owner` is resolved against the passwd and group files of `users`, the container's root file system.
+    """
+
+    kind: str
+    base: Ref
+    apply: Apply
+    sources: tuple[Input, ...]
+    options: dict[str, Any]
+    owner: str = ""
+    users: Ref | None = None
+
+    def inputs(self) -> tuple[Input, ...]:
+        users = (Input(self.users),) if self.users is not None and self.owner else ()
+        return (Input(self.base), *self.sources, *users)
+
+    def args(self, engine: Engine) -> object:
+        return [self.options, self.owner]
+
+    async def run(self, engine: Engine, inputs: tuple[Snapshot, ...], key: str) -> Outputs:
+        options = dict(self.options)
+        if self.owner:
+            users = inputs[-1] if self.users is not None else None
+            options["owner"] = resolve_owner(users, self.owner)
+            inputs = inputs[: 1 + len(self.sources)]
+        if self.sources:
+            layers = await asyncio.to_thread(self.apply, engine.store, *inputs, **options)
+        else:
+            layers = self.apply(engine.store, *inputs, **options)
+        if not layers:  # nothing to do: the same snapshot, under its own identity
+            return Outputs({ROOT: inputs[0]})
+        return Outputs({ROOT: Snapshot((*inputs[0].layers, *layers), key)})
+
+
+class Scratch(Op):
+    """The empty root file system."""
+
+    kind: ClassVar[str] = "scratch"
+    cacheable: ClassVar[bool] = False
+
+    async def run(self, engine: Engine, inputs: tuple[Snapshot, ...], key: str) -> Outputs:
+        return Outputs({ROOT: Snapshot()})
+
+
+SCRATCH_REF = Ref(Node(Scratch()))
+
+
+def edit(kind: str, base: Ref, apply: Apply, *sources: Tree | Leaf, owner: str = "", users: Ref | None = None, **options: Any) -> Ref:
+    """Give a reference to `base` with `apply` done to it; options must be JSON values."""
+    inputs = tuple(Input(s.ref, s.path, "file" if isinstance(s, Leaf) else "tree") for s in sources)
+    if owner:
+        users = users or base
+    return Ref(Node(Edit(kind, base, apply, inputs, options, owner, users)))

@@ -1,0 +1,83 @@
+"""The tree operations in the form that `pocket.ops.edit` applies: store, base, further snapshots, JSON options."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Sequence
+from typing import Any
+
+from pocket.store.layer import Layer, Snapshot
+from pocket.store.store import Store
+from pocket.tree import ops
+from pocket.tree.patch import apply_patch
+from pocket.tree.view import View
+
+Layers = tuple[Layer, ...]
+Owner = tuple[int, int] | None
+
+
+def write_file(store: Store, base: Snapshot, *, path: str, text: str, mode: int | None, owner: Owner = None) -> Layers:
+    """Write a text (UTF-8; surrogates stand for the bytes they came from)."""
+    return ops.write_file(store, base, path, text.encode("utf-8", "surrogateescape"), 0o644 if mode is None else mode, owner)
+
+
+def make_dir(store: Store, base: Snapshot, *, path: str, mode: int) -> Layers:
+    """Make a directory."""
+    return ops.make_dir(store, base, path, mode)
+
+
+def copy_tree(store: Store, base: Snapshot, src: Snapshot, **options: Any) -> Layers:
+    """Copy a directory."""
+    return ops.copy_tree(store, base, src, **options)
+
+
+def copy_file(
+    store: Store, base: Snapshot, src: Snapshot, *, src_path: str, dest: str, name: str, mode: int | None = None, owner: Owner = None
+) -> Layers:
+    """Copy a file; onto a directory it gets `name`."""
+    there = View(base).lookup(dest) if base.layers else None
+    if dest.endswith("/") or dest in ("", ".") or (there is not None and there.is_dir):
+        dest = posixpath.join(dest, name)
+    return ops.copy_file(store, base, src, src_path, dest=dest, mode=mode, owner=owner)
+
+
+def symlink(store: Store, base: Snapshot, *, path: str, target: str) -> Layers:
+    """Make a symlink."""
+    return ops.symlink(store, base, target, path)
+
+
+def remove(store: Store, base: Snapshot, *, paths: Sequence[str]) -> Layers:
+    """Remove paths and what patterns match."""
+    return ops.remove(store, base, paths)
+
+
+def remove_path(store: Store, base: Snapshot, *, path: str) -> Layers:
+    """Remove one path or what a pattern matches."""
+    return ops.remove(store, base, [path])
+
+
+def chown(store: Store, base: Snapshot, *, path: str, owner: tuple[int, int]) -> Layers:
+    """Change owners."""
+    return ops.chown(store, base, path, owner)
+
+
+def timestamps(store: Store, base: Snapshot, *, timestamp: int) -> Layers:
+    """Set all modification times."""
+    return ops.timestamps(store, base, timestamp)
+
+
+def subtree(store: Store, base: Snapshot, src: Snapshot, *, path: str, **filters: Any) -> Layers:
+    """Take out (the filtered content of) one directory."""
+    del base  # the result stands alone
+    return ops.subtree(store, src, path, **filters)
+
+
+def diff(store: Store, base: Snapshot, a: Snapshot, b: Snapshot, *, a_path: str, b_path: str) -> Layers:
+    """Take out what `b` adds to or changes in `a`."""
+    del base  # the result stands alone
+    return ops.diff(store, a, b, a_path=a_path, b_path=b_path)
+
+
+def patch(store: Store, base: Snapshot, *, text: str) -> Layers:
+    """Apply a patch in git's format."""
+    return apply_patch(store, base, text)

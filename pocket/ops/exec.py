@@ -1,0 +1,234 @@
+"""Running a command: from a container value to the sandbox's spec, and from its outcome to snapshots and streams.
+
+The key holds what the command can see and what makes it what it is; never secret values, volatile values, the content of
+cache volumes, or what the machine adds (proxies, trace context).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pocket.errors import PocketError
+from pocket.gpu import identity as gpu_identity
+from pocket.gpu import mounts as gpu_mounts
+from pocket.graph import ROOT, Input, Op, Outputs, digest_of
+from pocket.ops.stacks import mountable
+from pocket.ops.streams import Capture, error_tail
+from pocket.sandbox import ExecSpec, Mount
+from pocket.store import disk
+from pocket.store.layer import Snapshot
+from pocket.tree.owners import resolve_owner
+from pocket.values import DEFAULT_PATH, Container, MountPoint
+
+if TYPE_CHECKING:
+    from pocket.engine import Engine
+    from pocket.sandbox import Outcome
+
+#: The exit codes that each `ReturnType` accepts (Dagger leaves out 128…191: a signal is never what was expected).
+EXPECTED = {"SUCCESS": {0}, "FAILURE": {*range(1, 128), *range(192, 256)}, "ANY": {*range(128), *range(192, 256)}}
+
+
+class ExecError(PocketError):
+    """A command ended otherwise than expected; `extensions` is what SDKs make their `ExecError` of."""
+
+    def __init__(self, message: str, *, argv: tuple[str, ...], exit_code: int, stdout: str, stderr: str) -> None:
+        super().__init__(message)
+        self.extensions = {"_type": "EXEC_ERROR", "cmd": list(argv), "exitCode": exit_code, "stdout": stdout, "stderr": stderr}
+        self.exit_code = exit_code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exec(Op):
+    """One command in one container."""
+
+    kind: ClassVar[str] = "exec"
+    container: Container
+    argv: tuple[str, ...]
+    stdin: str = ""
+    redirects: tuple[str, str, str] = ("", "", "")  # stdin, stdout, stderr: paths in the container
+    expect: str = "SUCCESS"
+    insecure: bool = False
+    nesting: bool = False
+    no_init: bool = False
+
+    def inputs(self) -> tuple[Input, ...]:
+        own = (Input(self.container.rootfs), *(_mount_input(m) for m in _with_content(self.container)))
+        return (*own, *(i for _, service in self.container.services for i in service.inputs()))
+
+    def args(self, engine: Engine) -> object:
+        c = self.container
+        return {
+            "argv": self.argv, "stdin": self.stdin, "redirects": self.redirects, "expect": self.expect, "cwd": c.image.workdir,
+            "user": c.image.user, "env": [(p.name, p.value) for p in c.image.env], "platform": c.platform,
+            "mounts": [_mount_key(m) for m in c.mounts], "secrets": [(n, s.name) for n, s in c.secret_env],
+            "volatile": sorted(p.name for p in c.volatile_env), "flags": [self.insecure, self.nesting, self.no_init],
+            "services": [(alias, s.definition(engine)) for alias, s in c.services], "gpu": gpu_identity(c.gpus) if c.gpus else None,
+        }  # fmt: skip
+
+    async def run(self, engine: Engine, inputs: tuple[Snapshot, ...], key: str) -> Outputs:
+        async with AsyncExitStack() as stack:
+            network = await stack.enter_async_context(engine.services.network_for(self.container))
+            prepared = await prepare(engine, self.container, inputs, stack)
+            spec = prepared.spec(
+                argv=self.argv, netns=network.netns, hosts=network.hosts, resolv=network.resolv, insecure=self.insecure,
+                no_init=self.no_init, redirects=self.redirects, stdin=self.stdin.encode() if self.stdin else None,
+                env=(*engine.proxy_env(), *environment(engine, self.container)),
+            )  # fmt: skip
+            scrubbed = engine.secrets.values_in(self.container)
+            capture = Capture(engine, scrubbed)
+            outcome = await capture.run(spec)
+            await network.check()
+            return await self._finish(engine, prepared, inputs, outcome, capture)
+
+    async def _finish(
+        self, engine: Engine, prepared: Prepared, inputs: tuple[Snapshot, ...], outcome: Outcome, capture: Capture
+    ) -> Outputs:
+        if outcome.error is not None or outcome.exit_code not in EXPECTED[self.expect]:
+            raise self._error(outcome, capture)
+        snapshots = {ROOT: _committed(engine, prepared.upper, inputs[0], outcome.stubs, outcome.owner)}
+        for index, point in enumerate(self.container.mounts):
+            if (below := prepared.content.get(index)) is None:
+                continue
+            stubs = tuple(path for i, path in outcome.mount_stubs if i == index)
+            upper = prepared.mounts[index].upper
+            snapshots[point.target] = below if upper is None else _committed(engine, Path(upper), below, stubs, outcome.owner)
+        out, err, combined = await capture.blobs()
+        return Outputs(snapshots, outcome.exit_code, out, err, combined)
+
+    def _error(self, outcome: Outcome, capture: Capture) -> ExecError:
+        message = outcome.error or f"exit code: {outcome.exit_code}"
+        if outcome.timed_out:
+            message = f"exit code: {outcome.exit_code} (timed out)"
+        elif outcome.oom:
+            message = f"exit code: {outcome.exit_code} (probably killed for lack of memory)"
+        code = -1 if outcome.error else outcome.exit_code
+        return ExecError(
+            message, argv=self.argv, exit_code=code, stdout=error_tail(capture.stdout()), stderr=error_tail(capture.stderr())
+        )
+
+
+def _committed(engine: Engine, upper: Path, lower: Snapshot, stubs: tuple[str, ...], owner: tuple[int, int] | None) -> Snapshot:
+    layer = engine.store.commit_upper(upper, lower, drop=stubs, owner=owner)
+    if layer is None:
+        return lower
+    return Snapshot((*lower.layers, layer), digest_of(["stack", lower.key, layer.digest]))
+
+
+def _with_content(c: Container) -> list[MountPoint]:
+    return [m for m in c.mounts if m.kind in ("directory", "file") or (m.cache is not None and m.cache.seed is not None)]
+
+
+def _mount_input(m: MountPoint) -> Input:
+    if m.tree is not None:
+        return Input(m.tree.ref, m.tree.path)
+    if m.leaf is not None:
+        return Input(m.leaf.ref, m.leaf.path, "file")
+    assert m.cache is not None
+    assert m.cache.seed is not None
+    return Input(m.cache.seed.ref, m.cache.seed.path)
+
+
+def _mount_key(m: MountPoint) -> object:
+    secret = m.secret.name if m.secret else ""
+    return [m.target, m.kind, m.readonly, m.owner, m.mode, m.size, secret, m.cache.ident if m.cache else ""]
+
+
+@dataclass(slots=True)
+class Prepared:
+    """The directories and mounts of one run, made fresh below the session's temporary directory."""
+
+    container: Container
+    lowers: tuple[str, ...]
+    upper: Path
+    work: Path
+    mounts: list[Mount] = field(default_factory=list)
+    content: dict[int, Snapshot] = field(default_factory=dict)  # index of a mount → the snapshot below it
+
+    def spec(
+        self, *, redirects: tuple[str, str, str] = ("", "", ""), devices: tuple[str, ...] = (), env: tuple[str, ...], **options: Any
+    ) -> ExecSpec:
+        """Give the spec for the sandbox; options are further fields of `ExecSpec`."""
+        names = zip(("redirect_stdin", "redirect_stdout", "redirect_stderr"), redirects, strict=True)
+        paths = {name: self.container.resolve(path) for name, path in names if path}
+        return ExecSpec(
+            lowers=self.lowers, upper=str(self.upper), work=str(self.work), mounts=tuple(self.mounts), env=env, devices=devices,
+            cwd=self.container.image.workdir or "/", user=self.container.image.user, **paths, **options,
+        )  # fmt: skip
+
+
+async def prepare(engine: Engine, c: Container, inputs: tuple[Snapshot, ...], stack: AsyncExitStack) -> Prepared:
+    """Make what a run needs: scratch directories, mounts with their own uppers, cache volumes (locked where asked), secrets."""
+    tmp = engine.store.tmp()
+    stack.callback(disk.remove_tree, tmp)
+    prepared = Prepared(c, _lowers(engine, inputs[0]), _made(tmp / "upper"), _made(tmp / "work"))
+    below = iter(inputs[1:])  # in the order of `_with_content`
+    for index, point in enumerate(c.mounts):
+        match point.kind:
+            case "directory" | "file":
+                prepared.content[index] = next(below)
+                mount = _content_mount(engine, point, prepared.content[index], tmp, index)
+            case "cache":
+                seed = next(below) if point.cache is not None and point.cache.seed is not None else None
+                mount = await _cache_mount(engine, point, inputs[0], seed, stack)
+            case _:
+                mount = _plain_mount(engine, point, inputs[0])
+        prepared.mounts.append(mount)
+    prepared.mounts += gpu_mounts(c.gpus)
+    return prepared
+
+
+def _lowers(engine: Engine, snapshot: Snapshot) -> tuple[str, ...]:
+    return tuple(str(layer.path) for layer in reversed(mountable(engine.store, snapshot)))
+
+
+def _made(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+def _content_mount(engine: Engine, point: MountPoint, snapshot: Snapshot, tmp: Path, index: int) -> Mount:
+    lowers = _lowers(engine, snapshot)
+    subpath = point.leaf.path if point.leaf else point.tree.path if point.tree else ""
+    if point.readonly:
+        return Mount(target=point.target, kind="overlay", lowers=lowers, subpath=subpath, readonly=True)
+    upper, work = _made(tmp / f"upper{index}"), _made(tmp / f"work{index}")
+    return Mount(target=point.target, kind="overlay", lowers=lowers, subpath=subpath, upper=str(upper), work=str(work))
+
+
+async def _cache_mount(engine: Engine, point: MountPoint, root: Snapshot, seed: Snapshot | None, stack: AsyncExitStack) -> Mount:
+    volume = point.cache
+    assert volume is not None
+    ident = digest_of(["volume", volume.ident, volume.sharing, volume.owner])[:24]
+    owner = resolve_owner(root, volume.owner) if volume.owner else None
+    path = await asyncio.to_thread(engine.store.volume, ident, seed=seed, owner=owner)
+    if volume.sharing != "SHARED":
+        await stack.enter_async_context(engine.store.volume_lock(ident))
+    return Mount(target=point.target, kind="bind", source=str(path))
+
+
+def _plain_mount(engine: Engine, point: MountPoint, root: Snapshot) -> Mount:
+    uid, gid = resolve_owner(root, point.owner) if point.owner else (0, 0)
+    if point.kind == "temp":
+        return Mount(target=point.target, kind="tmpfs", size=point.size)
+    if point.kind == "socket":
+        return Mount(target=point.target, kind="bind", source=point.socket)
+    assert point.secret is not None
+    content = engine.secrets.value(point.secret)
+    return Mount(target=point.target, kind="file", content=content, mode=point.mode, uid=uid, gid=gid)
+
+
+def environment(engine: Engine, c: Container) -> tuple[str, ...]:
+    """Give the declared environment of a command: image, then volatile, then secret variables; the last one of a name wins."""
+    values = {p.name: p.value for p in c.image.env}
+    values.setdefault("PATH", DEFAULT_PATH)
+    values |= {p.name: p.value for p in c.volatile_env}
+    for name, secret in c.secret_env:
+        values.pop(name, None)
+        values[name] = os.fsdecode(engine.secrets.value(secret))
+    return tuple(f"{name}={value}" for name, value in values.items())
+

@@ -1,0 +1,246 @@
+"""Images in and out: unpacking the layers of an image into snapshots, and packing a container's layers into an image.
+
+A layer that came from an image leaves as the very blob it came as; one that was made here is packed once and the blob
+remembered. What identifies a layer is its content, so equal content gives one blob whatever its times were.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from pocket.graph import ROOT, Input, Leaf, Op, Outputs, digest_of
+from pocket.oci import archive, media
+from pocket.oci.config import Healthcheck as OciHealthcheck
+from pocket.oci.config import ImageConfig
+from pocket.oci.image import Image as OciImage
+from pocket.oci.image import from_layers
+from pocket.oci.manifest import Descriptor
+from pocket.oci.pack import pack_layer
+from pocket.oci.unpack import unpack_layer
+from pocket.store import disk
+from pocket.store.builder import publish
+from pocket.store.layer import Layer, Snapshot
+from pocket.tree.view import View
+from pocket.values import Container, Healthcheck, Image, Pair, Port, labels_of
+
+if TYPE_CHECKING:
+    from pocket.engine import Engine
+    from pocket.store.index import Entry
+    from pocket.store.store import Store
+
+COMPRESSIONS = {"GZIP": "gzip", "ZSTD": "zstd", "UNCOMPRESSED": "none", "ESTARGZ": "gzip"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Packed:
+    """One layer as a blob of the store."""
+
+    descriptor: Descriptor
+    diff_id: str
+
+
+# --- in ------------------------------------------------------------------------------------------------------------
+def unpack_image(store: Store, image: OciImage) -> Snapshot:
+    """Unpack the layers of an image, each once; blocking.
+
+    Raises:
+        LayerError, DigestError: a layer is hostile or not what the manifest says.
+    """
+    assert image.config is not None
+    snapshot = Snapshot()
+    for descriptor, diff_id in zip(image.manifest.layers, image.config.diff_ids, strict=True):
+        key = digest_of(["unpack", snapshot.key, diff_id])
+        record = store.actions.get(key)
+        layer = store.layer(record["layers"][ROOT][0]) if record else None
+        if layer is None:
+            layer = _unpack(store, image, descriptor, diff_id, snapshot)
+            store.actions.put(key, {"layers": {ROOT: [layer.id]}})
+        snapshot = Snapshot((*snapshot.layers, layer), digest_of(["stack", snapshot.key, layer.digest]))
+    return snapshot
+
+
+def _unpack(store: Store, image: OciImage, descriptor: Descriptor, diff_id: str, below: Snapshot) -> Layer:
+    view = View(below)
+
+    def lower(path: str) -> tuple[Entry, Path] | None:
+        node = view.get(path)
+        return (node.entry, view.real(node)) if node is not None and node.layer is not None else None
+
+    home = store.tmp()
+    try:
+        with image.blobs.open(descriptor.digest) as stream:
+            chown = store.tier != "single-uid"
+            unpacked = unpack_layer(
+                stream, home / "fs", chown=chown, opaque_xattr=disk.OPAQUE[store.tier], lower=lower, expect=diff_id
+            )
+        layer = publish(store, home, unpacked.index)
+    except BaseException:
+        disk.remove_tree(home)
+        raise
+    with contextlib.closing(image.blobs.open(descriptor.digest)) as stream:
+        store.blobs.put_file(stream, expect=descriptor.digest, size=descriptor.size)
+    compression = "none" if descriptor.media_type.endswith("tar") else "zstd" if "zstd" in descriptor.media_type else "gzip"
+    _remember(store, _pack_key(layer, compression, None), descriptor, diff_id)
+    return layer
+
+
+def settings_of(config: ImageConfig) -> Image:
+    """Give what an image configuration says, as a container's settings."""
+    pairs = (e.partition("=") for e in config.env)
+    check = config.healthcheck
+    return Image(
+        env=tuple(Pair(name, value) for name, _, value in pairs), workdir=config.working_dir, user=config.user,
+        entrypoint=config.entrypoint, cmd=config.cmd, labels=labels_of(config.labels),
+        ports=tuple(_port(p) for p in config.exposed_ports), volumes=config.volumes, stop_signal=config.stop_signal,
+        healthcheck=_healthcheck(check) if check else None, on_build=config.on_build, shell=config.shell,
+    )  # fmt: skip
+
+
+def _port(text: str) -> Port:
+    number, _, protocol = text.partition("/")
+    return Port(int(number), protocol.upper() or "TCP", None, from_image=True)
+
+
+def _healthcheck(check: OciHealthcheck) -> Healthcheck:
+    shell = check.test[:1] == ("CMD-SHELL",)
+    times = (check.interval, check.timeout, check.start_period, check.start_interval)
+    interval, timeout, start_period, start_interval = (f"{t / 1e9:g}s" if t else "" for t in times)
+    return Healthcheck(check.test[1:], shell, interval, timeout, start_period, start_interval, check.retries)
+
+
+# --- out -----------------------------------------------------------------------------------------------------------
+def pack_container(store: Store, c: Container, snapshot: Snapshot, *, compression: str = "gzip", docker: bool = False,
+                   force: bool = False, epoch: int | None = None) -> OciImage:  # fmt: skip
+    """Make the image of a container whose root file system is `snapshot`; blocking.
+
+    A layer keeps the compression it came with unless `force` is set; `epoch` is the latest time a file may have (seconds).
+    """
+    packed = [_pack(store, layer, compression, force=force, epoch=epoch) for layer in snapshot.layers]
+    layers = [
+        Descriptor(media_type=_media(p.descriptor, docker=docker), digest=p.descriptor.digest, size=p.descriptor.size) for p in packed
+    ]
+    config = config_of(c, tuple(p.diff_id for p in packed))
+    return from_layers(config, layers, store.blobs, annotations={p.name: p.value for p in c.annotations}, docker=docker)
+
+
+def _media(descriptor: Descriptor, *, docker: bool) -> str:
+    kind = descriptor.media_type
+    compression = "zstd" if "zstd" in kind else "gzip" if "gzip" in kind else "none"
+    return media.layer(compression, docker=docker)
+
+
+def _pack(store: Store, layer: Layer, compression: str, *, force: bool, epoch: int | None) -> _Packed:
+    choices = [compression] if force else [compression, "gzip", "zstd", "none"]
+    for choice in dict.fromkeys(choices):
+        for latest in {None, epoch} if epoch is not None else {None}:
+            if (record := store.actions.get(_pack_key(layer, choice, latest))) and (latest == epoch or record.get("imported")):
+                return _Packed(Descriptor(media_type=record["media"], digest=record["blobs"][0], size=record["size"]), record["diff_id"])
+    temp = store.tmp() / "layer"
+    with temp.open("w+b") as out:
+        packed = pack_layer(layer.index(), lambda path: layer.path / path, out, compression=compression, latest=epoch)
+        out.flush()
+    store.blobs.put_file(temp, expect=packed.digest, size=packed.size)
+    disk.remove_tree(temp.parent)
+    descriptor = Descriptor(media_type=media.layer(compression), digest=packed.digest, size=packed.size)
+    _remember(store, _pack_key(layer, compression, epoch), descriptor, packed.diff_id, imported=False)
+    return _Packed(descriptor, packed.diff_id)
+
+
+def _pack_key(layer: Layer, compression: str, epoch: int | None) -> str:
+    return digest_of(["pack", layer.digest, compression, epoch])
+
+
+def _remember(store: Store, key: str, descriptor: Descriptor, diff_id: str, *, imported: bool = True) -> None:
+    record = {"blobs": [descriptor.digest], "media": descriptor.media_type, "size": descriptor.size, "diff_id": diff_id}
+    store.actions.put(key, record | {"imported": imported})
+
+
+def config_of(c: Container, diff_ids: tuple[str, ...]) -> ImageConfig:
+    """Give the image configuration of a container."""
+    image, (os_name, _, rest) = c.image, c.platform.partition("/")
+    architecture, _, variant = rest.partition("/")
+    return ImageConfig(
+        architecture=architecture, os=os_name, variant=variant, env=tuple(f"{p.name}={p.value}" for p in image.env),
+        entrypoint=image.entrypoint, cmd=image.cmd, user=image.user, working_dir=image.workdir,
+        labels={p.name: p.value for p in image.labels}, exposed_ports=tuple(f"{p.port}/{p.protocol.lower()}" for p in image.ports),
+        volumes=image.volumes, stop_signal=image.stop_signal, on_build=image.on_build, shell=image.shell,
+        healthcheck=_oci_healthcheck(image.healthcheck) if image.healthcheck else None, diff_ids=diff_ids,
+    )  # fmt: skip
+
+
+def _oci_healthcheck(h: Healthcheck) -> OciHealthcheck:
+    nanoseconds = [_nanoseconds(t) for t in (h.interval, h.timeout, h.start_period, h.start_interval)]
+    interval, timeout, start_period, start_interval = nanoseconds
+    test = ("CMD-SHELL" if h.shell else "CMD", *h.args)
+    return OciHealthcheck(
+        test=test, interval=interval, timeout=timeout, start_period=start_period, start_interval=start_interval, retries=h.retries
+    )
+
+
+def _nanoseconds(text: str) -> int:
+    """Read a Go duration such as `1m30s`; nothing is 0."""
+    units = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+    total, number, unit = 0.0, "", ""
+    for c in [*text, "0"]:
+        if (c.isdigit() or c == ".") and unit:
+            total += float(number or 0) * units.get(unit, 0.0)
+            number, unit = "", ""
+        if c.isdigit() or c == ".":
+            number += c
+        else:
+            unit += c
+    return round(total * 1e9)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tarball(Op):
+    """The image archive of a container, as a directory with the one file `image.tar`."""
+
+    kind: ClassVar[str] = "tarball"
+    container: Container
+    compression: str
+    docker: bool
+    force: bool
+
+    def inputs(self) -> tuple[Input, ...]:
+        return (Input(self.container.rootfs),)
+
+    def args(self, engine: Engine) -> object:
+        config = config_of(self.container, ()).to_bytes().decode()
+        annotations = [(p.name, p.value) for p in self.container.annotations]
+        return [config, annotations, self.compression, self.docker, self.force, engine.epoch]
+
+    async def run(self, engine: Engine, inputs: tuple[Snapshot, ...], key: str) -> Outputs:
+        return await engine.blocking(self._write, engine, inputs[0], key)
+
+    def _write(self, engine: Engine, snapshot: Snapshot, key: str) -> Outputs:
+        from pocket.store.index import Entry  # noqa: PLC0415 - a cycle otherwise
+
+        image = pack_container(
+            engine.store, self.container, snapshot, compression=self.compression, docker=self.docker, force=self.force,
+            epoch=engine.epoch,
+        )  # fmt: skip
+        builder = engine.store.layer_builder()
+        temp = engine.store.tmp() / "image.tar"
+        archive.write(temp, [image])
+        with temp.open("rb") as f:
+            builder.write("image.tar", f, Entry("f", 0o600))
+        disk.remove_tree(temp.parent)
+        return Outputs({ROOT: Snapshot((builder.finish(),), key)})
+
+
+async def import_archive(engine: Engine, leaf: Leaf, tag: str) -> tuple[OciImage, Snapshot]:
+    """Read an OCI or Docker archive that lies in a snapshot."""
+    snapshot = await engine.solver.snapshot(Input(leaf.ref))
+    view = View(snapshot)
+    return await engine.blocking(load_archive, engine.store, view.real(view.file(leaf.path)), tag)
+
+
+def load_archive(store: Store, path: Path, tag: str) -> tuple[OciImage, Snapshot]:
+    """Read an archive of the host and unpack its layers; blocking."""
+    with archive.opened(path, tag=tag) as image:
+        return image, unpack_image(store, image)
+

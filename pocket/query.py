@@ -1,0 +1,301 @@
+"""From GraphQL text to resolvers: the part of GraphQL that Dagger SDKs use, over the table of `pocket.schema`.
+
+Every object that a field returns has an ID made from the recipe that led to it (parent, field, arguments), so the same
+chain asked twice is the same object and its fields are not resolved again. That makes requests idempotent, which the SDK's
+retries rely on. Siblings are resolved in parallel; there are no mutations.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from graphql.language import ast, parse
+
+from pocket import schema
+from pocket.errors import PocketError
+
+if TYPE_CHECKING:
+    from pocket.engine import Engine
+    from pocket.schema import ArgSpec, FieldSpec
+
+#: Scalars of the schema; what is none of these and no enum is an object.
+SCALARS = frozenset({"String", "Int", "Float", "Boolean", "ID", "Void", "JSON", "Platform", "Null"})
+
+
+@dataclass(frozen=True, slots=True)
+class Obj:
+    """An object that a client can hold: its GraphQL type, its immutable state and its ID."""
+
+    type: str
+    state: Any
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resolver:
+    """How one field is answered. `whole` resolvers get the `Obj`, others its state; `pure` ones are memoised by recipe."""
+
+    call: Callable[..., Any]
+    names: Mapping[str, str]  # GraphQL argument → Python parameter
+    whole: bool
+    pure: bool
+
+
+class RequestError(PocketError):
+    """The request itself is wrong: no such type, field, argument or object."""
+
+
+class FieldError(Exception):
+    """An error with the place in the query where it happened; `cause` is what the client is told."""
+
+    def __init__(self, cause: Exception, node: ast.FieldNode, path: tuple[str | int, ...]) -> None:
+        super().__init__(str(cause))
+        self.cause, self.node, self.path = cause, node, path
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the entry for the answer's `errors`."""
+        error: dict[str, Any] = {"message": str(self.cause), "locations": [], "path": list(self.path)}
+        if self.node.loc is not None:
+            start = self.node.loc.start_token
+            error["locations"] = [{"line": start.line, "column": start.column}]
+        extensions = getattr(self.cause, "extensions", None)
+        if extensions:
+            error["extensions"] = extensions
+        return error
+
+
+class Executor:
+    """Answers the queries of one session."""
+
+    def __init__(self, engine: Engine, registry: Mapping[tuple[str, str], Resolver]) -> None:
+        self.engine = engine
+        self.registry = registry
+        self.fields = schema.fields()
+        self.objects: dict[str, Obj] = {}
+        self._fresh = 0
+        self._flights: dict[str, asyncio.Future[Obj]] = {}
+        self.root = self._keep(Obj("Query", None, "Query:root"))
+
+    async def execute(self, text: str, variables: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Answer one request; errors are part of the answer, in Dagger's shape (`data` is left out then)."""
+        try:
+            document = parse(text, max_tokens=1_000_000)
+            operation, fragments = _operation(document)
+            walk = _Walk(self, dict(variables or {}), fragments)
+            return {"data": await walk.select(self.root, operation.selection_set, ())}
+        except _ManyError as many:
+            return {"errors": [e.to_json() for e in many.errors]}
+        except FieldError as e:
+            return {"errors": [e.to_json()]}
+        except Exception as e:  # noqa: BLE001 - a client is always told; GraphQLSyntaxError and our own among them
+            return {"errors": [{"message": str(e), "locations": [], "path": []}]}
+
+    def load(self, ident: object) -> Obj:
+        """Give the object with an ID.
+
+        Raises:
+            RequestError: no object of this session has it.
+        """
+        found = self.objects.get(ident) if isinstance(ident, str) else None
+        if found is None:
+            raise RequestError(f"no object in this session has the ID {str(ident)[:80]!r}")
+        return found
+
+    def _keep(self, obj: Obj) -> Obj:
+        return self.objects.setdefault(obj.id, obj)
+
+    async def resolve(self, obj: Obj, spec: FieldSpec, name: str, args: dict[str, Any], literal: object) -> Any:
+        """Answer one field: an `Obj`, a list of them, or a scalar."""
+        resolver = self.registry.get((obj.type, name))
+        if resolver is None:
+            raise RequestError(f"not supported by pocket: {obj.type}.{name} — use a Dagger engine")
+        given = {resolver.names[k]: v for k, v in args.items() if k in resolver.names}
+        if spec.type in SCALARS or self.fields.get(spec.type) is None:
+            return await _call(self.engine, resolver, obj, given)
+        ident = f"{spec.type}:{_recipe(obj.id, name, literal)}"
+        if spec.list:
+            states = await _call(self.engine, resolver, obj, given)
+            return [self._keep(Obj(spec.type, state, f"{ident}.{n}")) for n, state in enumerate(states)]
+        if not resolver.pure or args.get("noCache"):
+            # Asked again it may be something else, and what is derived from it must be derived again.
+            state = await _call(self.engine, resolver, obj, given)
+            self._fresh += 1
+            return self._made(f"{ident}.{self._fresh}", spec, state)
+        return await self._resolve_once(ident, obj, spec, resolver, given)
+
+    async def _resolve_once(self, ident: str, obj: Obj, spec: FieldSpec, resolver: Resolver, given: dict[str, Any]) -> Obj | None:
+        known = self.objects.get(ident)
+        if known is not None:
+            return known
+        flight = self._flights.get(ident)
+        if flight is None:
+            # Most resolvers only make a value: those that do not wait are answered without a task.
+            state = resolver.call(self.engine, obj if resolver.whole else obj.state, **given)
+            if not asyncio.iscoroutine(state):
+                return self._made(ident, spec, state)
+            flight = self._flights[ident] = asyncio.ensure_future(state)
+            flight.add_done_callback(lambda _: self._flights.pop(ident, None))
+        return self._made(ident, spec, await asyncio.shield(flight))
+
+    def _made(self, ident: str, spec: FieldSpec, state: Any) -> Obj | None:
+        if state is None:
+            return None
+        if isinstance(state, Obj):  # the field gives an object that exists already (node, loadXFromID)
+            return state
+        return self._keep(Obj(spec.type, state, ident))
+
+
+async def _call(engine: Engine, resolver: Resolver, obj: Obj, given: dict[str, Any]) -> Any:
+    value = resolver.call(engine, obj if resolver.whole else obj.state, **given)
+    return await value if isinstance(value, Awaitable) else value
+
+
+def _recipe(parent: str, name: str, literal: object) -> str:
+    text = json.dumps([parent, name, literal], separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+class _ManyError(Exception):
+    def __init__(self, errors: list[FieldError]) -> None:
+        super().__init__(f"{len(errors)} errors")
+        self.errors = errors
+
+
+def _operation(document: ast.DocumentNode) -> tuple[ast.OperationDefinitionNode, dict[str, ast.FragmentDefinitionNode]]:
+    operations = [d for d in document.definitions if isinstance(d, ast.OperationDefinitionNode)]
+    if len(operations) != 1 or operations[0].operation.value != "query":
+        raise RequestError("a request must hold exactly one query")
+    fragments = {d.name.value: d for d in document.definitions if isinstance(d, ast.FragmentDefinitionNode)}
+    return operations[0], fragments
+
+
+class _Walk:
+    """One request's way through its selections."""
+
+    def __init__(self, executor: Executor, variables: dict[str, Any], fragments: dict[str, ast.FragmentDefinitionNode]) -> None:
+        self.executor, self.variables, self.fragments = executor, variables, fragments
+
+    async def select(self, obj: Obj, selection: ast.SelectionSetNode | None, path: tuple[str | int, ...]) -> dict[str, Any]:
+        """Answer a selection on an object."""
+        fields = list(self._collect(obj, selection, 0))
+        if len(fields) == 1:
+            key, node = fields[0]
+            return {key: await self._field(obj, node, (*path, key))}
+        results = await asyncio.gather(*(self._field(obj, n, (*path, k)) for k, n in fields), return_exceptions=True)
+        errors: list[FieldError] = []
+        for result in results:
+            if isinstance(result, _ManyError):
+                errors += result.errors
+            elif isinstance(result, FieldError):
+                errors.append(result)
+            elif isinstance(result, BaseException):
+                raise result
+        if errors:
+            raise _ManyError(errors)
+        return {k: r for (k, _), r in zip(fields, results, strict=True)}
+
+    def _collect(self, obj: Obj, selection: ast.SelectionSetNode | None, depth: int) -> list[tuple[str, ast.FieldNode]]:
+        found: list[tuple[str, ast.FieldNode]] = []
+        for node in selection.selections if selection else ():
+            if isinstance(node, ast.FieldNode):
+                found.append((node.alias.value if node.alias else node.name.value, node))
+                continue
+            if isinstance(node, ast.FragmentSpreadNode):
+                fragment = self.fragments.get(node.name.value)
+                if fragment is None or depth > 20:
+                    raise RequestError(f"unknown or recursive fragment {node.name.value!r}")
+                condition, inner = fragment.type_condition.name.value, fragment.selection_set
+            elif isinstance(node, ast.InlineFragmentNode):
+                condition, inner = node.type_condition.name.value if node.type_condition else obj.type, node.selection_set
+            if condition == obj.type or schema.is_a(obj.type, condition):
+                found += self._collect(obj, inner, depth + 1)
+        return found
+
+    async def _field(self, obj: Obj, node: ast.FieldNode, path: tuple[str | int, ...]) -> Any:
+        name = node.name.value
+        if name == "id":
+            return obj.id
+        if name == "__typename":
+            return obj.type
+        try:
+            spec = self.executor.fields.get(obj.type, {}).get(name)
+            if spec is None:
+                raise RequestError(f'Cannot query field "{name}" on type "{obj.type}".')
+            args, literal = self._arguments(spec, node)
+            value = await self.executor.resolve(obj, spec, name, args, literal)
+        except (FieldError, _ManyError):
+            raise
+        except Exception as e:
+            if not isinstance(e, PocketError):
+                self.executor.engine.log_bug(e)
+            raise FieldError(e, node, path) from e
+        if isinstance(value, Obj):
+            return await self.select(value, node.selection_set, path)
+        if isinstance(value, list) and value and isinstance(value[0], Obj):
+            return list(await asyncio.gather(*(self.select(v, node.selection_set, (*path, n)) for n, v in enumerate(value))))
+        return value
+
+    def _arguments(self, spec: FieldSpec, node: ast.FieldNode) -> tuple[dict[str, Any], object]:
+        """Give the arguments as Python values (IDs as objects, defaults filled in) and as the recipe sees them."""
+        given = {a.name.value: self._value(a.value) for a in node.arguments}
+        unknown = given.keys() - spec.args.keys()
+        if unknown:
+            raise RequestError(f'Unknown argument "{min(unknown)}" on field "{node.name.value}".')
+        args = {}
+        for name, arg in spec.args.items():
+            value = given.get(name, arg.default)
+            if value is None and arg.required:
+                raise RequestError(f'Field "{node.name.value}" argument "{name}" of type "{arg.type}" is required, but it was not provided.')
+            args[name] = self._coerce(arg, value)
+        return args, given
+
+    def _coerce(self, arg: ArgSpec, value: Any) -> Any:
+        if arg.id_of is not None and value is not None:
+            if isinstance(value, list):
+                return [self.executor.load(v) for v in value]
+            return self.executor.load(value) if value != "" else None
+        return value
+
+    def _value(self, node: ast.ValueNode) -> Any:  # noqa: PLR0911 - one return per kind of literal
+        match node:
+            case ast.VariableNode():
+                return self.variables.get(node.name.value)
+            case ast.IntValueNode():
+                return int(node.value)
+            case ast.FloatValueNode():
+                return float(node.value)
+            case ast.ListValueNode():
+                return [self._value(v) for v in node.values]
+            case ast.ObjectValueNode():
+                return {f.name.value: self._value(f.value) for f in node.fields}
+            case ast.NullValueNode():
+                return None
+            case ast.StringValueNode() | ast.BooleanValueNode() | ast.EnumValueNode():
+                return node.value
+        raise RequestError(f"cannot read {node.kind}")
+
+
+def register(
+    registry: dict[tuple[str, str], Resolver], type_: str, name: str, *, whole: bool = False, pure: bool = True
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Make the decorator that enters a function into the registry; parameters are the arguments in snake case."""
+
+    def enter(call: Callable[..., Any]) -> Callable[..., Any]:
+        parameters = call.__code__.co_varnames[2 : call.__code__.co_argcount + call.__code__.co_kwonlyargcount]
+        spec = schema.fields()[type_][name]
+        names = {arg: _snake(arg) for arg in spec.args if _snake(arg) in parameters}
+        registry[type_, name] = Resolver(call, names, whole, pure)
+        return call
+
+    return enter
+
+
+def _snake(name: str) -> str:
+    out = "".join(f"_{c.lower()}" if c.isupper() else c for c in name)
+    return {"from": "from_", "import": "import_", "with": "with_"}.get(out, out)
+

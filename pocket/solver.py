@@ -1,0 +1,132 @@
+"""From nodes to results: each operation once, its inputs first, and not at all when an earlier session did it.
+
+Single flight holds at three levels: a node has one future; nodes of equal key in one session share one; and a lock per key
+makes processes that share a cache wait for each other. Failures are never recorded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from pocket.graph import KEY_VERSION, Input, Node, Outputs, digest_of
+from pocket.store.layer import Snapshot
+from pocket.tree.digest import dagger_digest, dagger_file_digest
+from pocket.tree.view import View
+
+if TYPE_CHECKING:
+    from pocket.engine import Engine
+    from pocket.store.actions import Record
+
+
+class Solver:
+    """Evaluates nodes for one session."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._by_key: dict[str, asyncio.Future[Outputs]] = {}
+        self._content: dict[tuple[str, str, str], str] = {}
+
+    async def outputs(self, node: Node) -> Outputs:
+        """Give the result of a node, running what has to run."""
+        if node.outputs is not None:
+            return node.outputs
+        if node.running is None:
+            node.running = asyncio.ensure_future(self._solve(node))
+        running = node.running
+        try:
+            return await asyncio.shield(running)
+        finally:
+            # A failure is forgotten as soon as those who waited for it know: whoever asks again runs it again.
+            if running.done() and node.running is running:
+                node.running = None
+
+    async def snapshot(self, ref: Input) -> Snapshot:
+        """Give the snapshot that an input lies in."""
+        return (await self.outputs(ref.ref.node)).snapshots[ref.ref.output]
+
+    async def _solve(self, node: Node) -> Outputs:
+        inputs = node.op.inputs()
+        if len(inputs) == 1:
+            snapshots = (await self.snapshot(inputs[0]),)
+        else:
+            snapshots = tuple(await asyncio.gather(*(self.snapshot(i) for i in inputs)))
+        parts = [await self._content_key(i, s) for i, s in zip(inputs, snapshots, strict=True)]
+        key = digest_of([KEY_VERSION, node.op.kind, node.op.args(self.engine), parts])
+        if not node.op.cacheable:
+            node.outputs = await self._run(node, snapshots, key)
+            return node.outputs
+        flight = self._by_key.get(key)
+        if flight is None:
+            flight = self._by_key[key] = asyncio.ensure_future(self._lookup_or_run(node, snapshots, key))
+            flight.add_done_callback(lambda f: self._landed(key, f))
+        node.outputs = await asyncio.shield(flight)
+        return node.outputs
+
+    def _landed(self, key: str, flight: asyncio.Future[Outputs]) -> None:
+        if flight.cancelled() or flight.exception() is not None:
+            self._by_key.pop(key, None)
+
+    async def _lookup_or_run(self, node: Node, inputs: tuple[Snapshot, ...], key: str) -> Outputs:
+        found = self._lookup(key)
+        if found is None:
+            async with self.engine.store.key_lock(key):
+                found = self._lookup(key)  # another process may have done it while we waited
+                if found is None:
+                    outputs = await self._run(node, inputs, key)
+                    self.engine.store.actions.put(key, to_record(outputs))
+                    return outputs
+        self.engine.trace_hit(node, key)
+        return found
+
+    def _lookup(self, key: str) -> Outputs | None:
+        record = self.engine.store.actions.get(key)
+        return None if record is None else self._from_record(record)
+
+    def _from_record(self, record: Record) -> Outputs | None:
+        snapshots = {}
+        for output, ids in record["layers"].items():
+            layers = tuple(self.engine.store.layer(i) for i in ids)
+            if None in layers:
+                return None
+            snapshots[output] = Snapshot(tuple(la for la in layers if la is not None), record["keys"][output])
+        return Outputs(
+            snapshots, record.get("exit"), record.get("stdout", ""), record.get("stderr", ""), record.get("combined", ""), cached=True
+        )
+
+    async def _run(self, node: Node, inputs: tuple[Snapshot, ...], key: str) -> Outputs:
+        began = time.monotonic()
+        with self.engine.trace_run(node, key) as span:
+            outputs = await node.op.run(self.engine, inputs, key)
+            span.note("pocket.seconds", time.monotonic() - began)
+        return outputs
+
+    async def _content_key(self, item: Input, snapshot: Snapshot) -> str:
+        """Give the identity of an input: the snapshot's own key, or the digest of what is used of it.
+
+        Only what is used counts, so a change elsewhere in the same directory does not run anything again.
+        """
+        if item.kind == "tree" and not item.path:
+            return snapshot.key
+        memo = (snapshot.key, item.path, item.kind)
+        if memo not in self._content:
+            view = View(snapshot)
+            compute = dagger_file_digest if item.kind == "file" else dagger_digest
+            if snapshot.layers and sum(la.files for la in snapshot.layers) > 2000:
+                self._content[memo] = await asyncio.to_thread(compute, view, item.path)
+            else:
+                self._content[memo] = compute(view, item.path)
+        return f"{item.kind}:{self._content[memo]}"
+
+
+def to_record(outputs: Outputs) -> Record:
+    """Give the action record of a result; the inverse is in `Solver`."""
+    record: Record = {
+        "layers": {name: [la.id for la in s.layers] for name, s in outputs.snapshots.items()},
+        "keys": {name: s.key for name, s in outputs.snapshots.items()},
+    }
+    if outputs.exit_code is not None:
+        streams = {"stdout": outputs.stdout, "stderr": outputs.stderr, "combined": outputs.combined}
+        record |= {"exit": outputs.exit_code, **streams, "blobs": [d for d in (outputs.combined,) if d]}
+    return record
