@@ -117,12 +117,18 @@ class Store:
         return layer
 
     def commit_upper(
-        self, upper: Path, lower: Snapshot, *, drop: Iterable[str] = (), owners: dict[str, tuple[int, int]] | None = None
+        self,
+        upper: Path,
+        lower: Snapshot,
+        *,
+        drop: Iterable[str] = (),
+        owners: dict[str, tuple[int, int]] | None = None,
+        owner: tuple[int, int] | None = None,
     ) -> Layer | None:
         """Turn an overlay's upper directory into a layer; None when it holds no change. The directory is gone afterwards."""
         from pocket.tree.commit import commit
 
-        return commit(self, upper, lower, drop=frozenset(drop), owners=owners or {})
+        return commit(self, upper, lower, drop=frozenset(drop), owners=owners or {}, owner=owner or (0, 0))
 
     def snapshot(self, ids: Iterable[str], key: str) -> Snapshot | None:
         """Return the snapshot of some layer ids, or None when one of them is gone."""

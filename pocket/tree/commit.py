@@ -23,9 +23,14 @@ if TYPE_CHECKING:
 Owners = dict[str, tuple[int, int]]
 
 
-def commit(store: "Store", upper: Path, lower: Snapshot, *, drop: frozenset[str], owners: Owners) -> Layer | None:
-    """Rename `upper` into the store as a layer on top of `lower`; None when nothing changed."""
-    scan = _Scan(str(upper), View(lower), store.tier, frozenset(p.strip("/") for p in drop), owners)
+def commit(
+    store: "Store", upper: Path, lower: Snapshot, *, drop: frozenset[str], owners: Owners, owner: tuple[int, int] = (0, 0)
+) -> Layer | None:
+    """Rename `upper` into the store as a layer on top of `lower`; None when nothing changed.
+
+    Where the disk cannot show owners, new paths belong to `owner`.
+    """
+    scan = _Scan(str(upper), View(lower), store.tier, frozenset(p.strip("/") for p in drop), owners, owner)
     changed = scan.root()
     if not changed:
         disk.remove_tree(upper)
@@ -39,8 +44,8 @@ def commit(store: "Store", upper: Path, lower: Snapshot, *, drop: frozenset[str]
 class _Scan:
     """One walk over an upper directory; it cleans the disk and collects the index as it goes."""
 
-    def __init__(self, upper: str, view: View, tier: str, drop: frozenset[str], owners: Owners) -> None:
-        self.upper, self.view, self.drop, self.owners = upper, view, drop, owners
+    def __init__(self, upper: str, view: View, tier: str, drop: frozenset[str], owners: Owners, owner: tuple[int, int]) -> None:
+        self.upper, self.view, self.drop, self.owners, self.owner = upper, view, drop, owners, owner
         self.true_owners = tier != "single-uid"
         self.opaque_name = disk.OPAQUE[tier]
         self.index: Index = {}
@@ -147,7 +152,7 @@ class _Scan:
             return st.st_uid, st.st_gid
         if below is not None:  # the disk cannot say in tier single-uid; a copied-up path keeps its owner
             return below.entry.uid, below.entry.gid
-        return 0, 0
+        return self.owner
 
     def _unchanged(self, entry: Entry, place: str, below: Node) -> bool:
         old = below.entry
