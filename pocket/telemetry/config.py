@@ -50,8 +50,13 @@ def read_config(env: Mapping[str, str]) -> Config:
         parent=parse_traceparent(env.get("TRACEPARENT", "")),
         deadline=_deadline(env),
         resource={"service.name": "pocket", "service.version": __version__, **_resource(env)},
-        passed_on={k: v for k, v in env.items() if k.startswith(_PREFIX) or k in ("BAGGAGE", "OTEL_TRACES_EXPORTER", "OTEL_LOGS_EXPORTER")},
+        passed_on={k: v for k, v in env.items() if _may_be_passed_on(k)},
     )
+
+
+def _may_be_passed_on(name: str) -> bool:
+    """Say whether a step may see a variable: where to send to, but not the headers and keys by which one is let in."""
+    return name == "BAGGAGE" or (name.startswith(_PREFIX) and name.endswith(("ENDPOINT", "PROTOCOL", "LIVE")))
 
 
 def _general(env: Mapping[str, str]) -> str:

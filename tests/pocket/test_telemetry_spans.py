@@ -126,7 +126,7 @@ def test_the_resource_says_who_speaks(receiver: OtlpReceiver) -> None:
 
 
 def test_a_step_gets_the_trace_and_the_endpoints(receiver: OtlpReceiver) -> None:
-    tele = Telemetry.from_env(receiver.env(BAGGAGE="k=v", HOME="/root"))
+    tele = Telemetry.from_env(receiver.env(BAGGAGE="k=v", HOME="/root", OTEL_EXPORTER_OTLP_HEADERS="authorization=secret"))
     span = tele.start("step")
     env = tele.exec_env(span)
     tele.close()
@@ -134,6 +134,7 @@ def test_a_step_gets_the_trace_and_the_endpoints(receiver: OtlpReceiver) -> None
     assert env["BAGGAGE"] == "k=v"
     assert env["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"].startswith(receiver.address)
     assert "HOME" not in env
+    assert "secret" not in str(env)
     assert tele.exec_env(NO_SPAN) == {}
 
 
