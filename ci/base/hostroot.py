@@ -24,8 +24,9 @@ from ci.base.tree import Tree, write_oci_archive
 
 _FORMAT = 1
 _TOOLS = """
-    sh bash env cat ls cp mv rm mkdir rmdir ln chmod chown touch sed grep find xargs tar gzip head tail sort uniq wc cut tr tee stat date
-    test [ id sleep true false echo printf pwd dirname basename readlink realpath mktemp du df uname sha256sum kill nproc timeout diff cmp awk
+    sh bash env cat ls cp mv rm mkdir rmdir ln chmod chown touch sed grep find xargs tar gzip head tail sort uniq wc cut tr tee stat awk
+    date test [ id sleep true false echo printf pwd dirname basename readlink realpath mktemp du df uname sha256sum kill nproc timeout
+    diff cmp
 """
 # PEP 513, 571, 599: what a manylinux wheel takes for granted; the X and GL libraries of those lists are not here.
 _MANYLINUX = """

@@ -45,14 +45,18 @@ class SubjectConfig:
     """Name of the image and artefact; the directory's name when empty."""
     source: Text = "src"
     """The service's code, copied into the image last because it changes most often."""
-    weights: Text = "weights"
-    """Directory with the weights, config, tokenizer and model.lock."""
+    model: Annotated[tuple[Text, ...], MinLen(1)] = ("config.json", "tokenizer.json", "weights")
+    """Files and directories of the model; they lie in the image and in the artefact under these names."""
+    lock: Text = "model.lock"
+    """JSON that names each file of the model with its size and SHA-256: the model's identity."""
     evals: Text = "evals"
     """Directory with the evaluation suites and what they refer to."""
 
     def __post_init__(self) -> None:
-        for what in ("path", "source", "weights", "evals"):
+        for what in ("path", "source", "lock", "evals"):
             _inside(getattr(self, what), what)
+        for pattern in self.model:
+            _inside(pattern, "model")
         if self.name:
             _named(self.name, "name")
 
@@ -160,7 +164,7 @@ class EvaluateConfig:
     """How many requests are under way at once."""
     max_tokens: Annotated[int, Ge(1), Le(65536)] = 32
     """Longest answer that is asked for, in tokens."""
-    error_budget: Share = 0.0
+    error_budget: Share = 0.01
     """Share of samples that may end without an answer before the verdict is an infrastructure error."""
 
     def __post_init__(self) -> None:
@@ -177,7 +181,7 @@ class PackageConfig:
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     training_summary: str = "training_summary.json"
-    """What the training job wrote, relative to `subject.weights`; empty when there is none."""
+    """What the training job wrote; empty when there is none."""
     files: tuple[str, ...] = ()
     """Further files, as patterns relative to the subject."""
 
