@@ -23,7 +23,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # so that the tool runs from a checkout that is not installed
 
 from pocket import schema  # noqa: E402
-from tools.sdk_model import Api, Argument, Default, Enumerator, Field, Ref, read_sdk  # noqa: E402
+from tools.schema_docs import DocsError, render  # noqa: E402
+from tools.sdk_model import Api, Argument, Default, Enumerator, Field, Ref, SdkShapeError, read_sdk  # noqa: E402
 
 TARGET = ROOT / "pocket" / "schema"
 _DEPRECATED = ' @deprecated(reason: "deprecated by Dagger")'
@@ -35,18 +36,20 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="change nothing, exit 1 on a difference")
     parser.add_argument("--docs", action="store_true", help="write docs/pocket-api.md instead")
     options = parser.parse_args(argv)
-    if options.docs:
-        from tools.schema_docs import render  # imports pocket's resolvers
-
-        files = {ROOT / "docs" / "pocket-api.md": render(read_sdk()).encode()}
-    else:
-        files = {TARGET / name: data for name, data in build(read_sdk()).items()}
+    try:
+        files = _documents() if options.docs else {TARGET / name: data for name, data in build(read_sdk()).items()}
+    except (DocsError, SdkShapeError) as e:
+        parser.exit(2, f"{parser.prog}: {e}\n")
     stale = [path for path, data in files.items() if not path.exists() or _plain(path.read_bytes()) != _plain(data)]
     for path in stale:
         print(f"{'differs' if options.check else 'wrote'}: {path.relative_to(ROOT)}")
         if not options.check:
             path.write_bytes(files[path])
     return 1 if options.check and stale else 0
+
+
+def _documents() -> dict[Path, bytes]:
+    return {ROOT / "docs" / "pocket-api.md": render(read_sdk()).encode()}
 
 
 def _plain(data: bytes) -> bytes:
