@@ -43,7 +43,7 @@ def check(text: bytes) -> Config | list[Problem]:
         # Through JSON, because strict validation takes a list for a tuple there and refuses "1" for 1 all the same.
         return TypeAdapter(Config).validate_json(json.dumps({} if document.data is None else document.data, default=str), strict=True)
     except ValidationError as error:
-        return [problem for detail in _telling(error.errors()) if (problem := _problem(detail, document))]
+        return [_problem(detail, document) for detail in _telling(error.errors())]
 
 
 def schema() -> dict[str, Any]:

@@ -1,0 +1,167 @@
+"""What a stage's outcome depends on, as a key: files by content, its part of the configuration, the results it needs, the pipeline's own
+code for it, engine, Python and base image.
+
+Equal keys mean that an earlier result stands. The components are kept beside the key, so that `why` can say which of them changed. Times,
+paths of the machine, the tier of the sandbox and everything secret are never in a key.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ci import __version__
+from ci.files import Digests, digest_of
+from ci.hydrate import dehydrate
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ci.config.model import Config
+    from ci.facts import Facts
+    from ci.stage import Stage
+
+# The pipeline's own code that every stage stands on; a stage's own module is added to it.
+_SHARED = ("stage.py", "base", "evalclient", "gate.py")
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """The components of a stage's key, with what `why` needs to name a difference."""
+
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Path → digest."""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """Dotted key → JSON value."""
+    needs: Mapping[str, str] = field(default_factory=dict)
+    """Stage → digest of its result."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    code: str = ""
+    engine: str = ""
+    base: str = ""
+    python: str = ""
+    weighbridge: str = __version__
+
+    def key(self) -> str:
+        """Return the key: equal for equal inputs on every machine."""
+        return digest_of(dehydrate(self))
+
+
+class Code:
+    """Digests of the pipeline's own code and of the embedded engine's, which decide what a stage does as much as its inputs do."""
+
+    def __init__(self, cache: Path | None) -> None:
+        self._package = Path(__file__).parent
+        kept = cache / "stat" / f"{digest_of(str(self._package))[:16]}.json" if cache else None
+        self._digests = Digests(self._package, kept)
+        self._cache, self._engine = cache, ""
+
+    def of(self, stage: Stage) -> str:
+        """Return the digest of the code that carries out a stage."""
+        own = stage.module if isinstance(stage.module, str) else type(stage.module).__qualname__
+        if not own.startswith("ci."):
+            spec = find_spec(own) if isinstance(stage.module, str) else None
+            own_digest = digest_of(Path(spec.origin).read_text()) if spec and spec.origin else own
+            return digest_of([own_digest, self._digests.tree(_SHARED)])
+        path = own.removeprefix("ci.").replace(".", "/")
+        return self._digests.tree((*_SHARED, f"{path}.py", path, "stages/_*.py"))
+
+    def engine(self) -> str:
+        """Return the identity of the embedded engine: the digest of its code, found without importing it."""
+        if not self._engine:
+            spec = find_spec("pocket")
+            root = Path(spec.origin).parent if spec and spec.origin else self._package
+            kept = self._cache / "stat" / f"{digest_of(str(root))[:16]}.json" if self._cache else None
+            digests = Digests(root, kept)
+            self._engine = "pocket " + digests.tree((".",))[:16]
+            digests.save()
+        return self._engine
+
+    def save(self) -> None:
+        """Keep what was learned for the next run."""
+        self._digests.save()
+
+
+def python_identity() -> str:
+    """Return the version of the running Python and of its C library, from which the `host` base is made."""
+    import os
+
+    return f"{sys.implementation.name} {sys.version.split()[0]} {os.confstr('CS_GNU_LIBC_VERSION') or ''}".strip()
+
+
+def inputs_of(
+    stage: Stage,
+    *,
+    config: Config,
+    facts: Facts,
+    digests: Digests,
+    code: Code,
+    needs: Mapping[str, Any],
+    engine: str,
+    base: str,
+) -> Inputs:
+    """Return the inputs of a stage; `needs` holds the identities of the results that it needs."""
+    spec = stage.inputs(config)
+    return Inputs(
+        files=digests.of(spec.files, spec.exclude),
+        config={key: _at(config, key) for key in spec.config},
+        needs={name: digest_of(needs[name]) for name in stage.needs},
+        facts={name: dehydrate(getattr(facts, name)) for name in spec.facts},
+        code=code.of(stage),
+        engine=engine if stage.engine else "",
+        base=base if spec.base else "",
+        python=python_identity(),
+    )
+
+
+def differences(before: Inputs, after: Inputs) -> list[str]:
+    """Return what changed between two inputs, in words, the most telling first."""
+    said = [
+        *_named(before.files, after.files, "{}"),
+        *_named(_flat(before.config), _flat(after.config), "{} in the configuration"),
+        *_named(before.facts, after.facts, "{}"),
+    ]
+    said += [f"{name}'s result changed" for name in after.needs if before.needs.get(name) != after.needs[name]]
+    if before.base != after.base:
+        said.append(f"the base image changed ({_short(before.base)} → {_short(after.base)})")
+    if before.engine != after.engine:
+        said.append(f"the engine changed ({before.engine or 'none'} → {after.engine or 'none'})")
+    if before.python != after.python:
+        said.append(f"Python changed ({before.python} → {after.python})")
+    if (before.code, before.weighbridge) != (after.code, after.weighbridge):
+        said.append("the pipeline's own code changed")
+    return said
+
+
+def _named(before: Mapping[str, Any], after: Mapping[str, Any], what: str) -> list[str]:
+    said = []
+    for name in sorted({*before, *after}):
+        if name not in before:
+            said.append(f"{what.format(name)} is new")
+        elif name not in after:
+            said.append(f"{what.format(name)} is gone")
+        elif before[name] != after[name]:
+            said.append(f"{what.format(name)} changed")
+    return said
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(value, dict):
+        return {key: leaf for name, item in value.items() for key, leaf in _flat(item, f"{prefix}.{name}" if prefix else name).items()}
+    if isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        return {key: leaf for index, item in enumerate(value) for key, leaf in _flat(item, f"{prefix}[{index}]").items()}
+    return {prefix: value}
+
+
+def _short(identity: str) -> str:
+    return identity if len(identity) <= 20 else identity[:19] + "…"
+
+
+def _at(config: Config, dotted: str) -> Any:
+    value: Any = config
+    for name in dotted.split("."):
+        value = getattr(value, name)
+    return dehydrate(value)

@@ -1,0 +1,112 @@
+"""What passed before: key → result, in the cache, shared by all clones on this machine.
+
+Only passed results are kept, with copies of the files that the stage wrote into its run's record, so that a reused stage leaves the same
+files behind. An entry whose parts are missing is no entry. Entries are written whole or not at all and never changed, so any number of
+processes may use one cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ci.files import digest_of
+from ci.hydrate import dehydrate, hydrate
+from ci.inputs import Inputs
+from ci.paths import write_atomically
+from ci.stage import Base
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A remembered result."""
+
+    stage: str
+    key: str
+    summary: str
+    result: dict[str, Any]
+    identity: dict[str, Any]
+    """The part of the result that later stages depend on."""
+    run: str
+    """The run that did the work."""
+    commit: str
+    seconds: float
+    inputs: Inputs
+    artifacts: dict[str, str] = field(default_factory=dict)
+    """Name in the run's directory → digest of the copy in the cache."""
+
+
+class Memo:
+    """The memo of one cache; `root` tells working trees apart where "the last time here" matters."""
+
+    def __init__(self, cache: Path, root: Path) -> None:
+        self._directory = cache / "memo"
+        self._here = self._directory / "last" / digest_of(str(root))[:16]
+
+    def find(self, stage: str, key: str) -> Entry | None:
+        """Return the entry under `key`, when it and all its files are there."""
+        entry = _read(self._directory / stage / f"{key}.json")
+        if entry is None or any(not self._file(digest).exists() for digest in entry.artifacts.values()):
+            return None
+        return entry
+
+    def put(self, entry: Entry, files: Path) -> None:
+        """Keep a passed result; `files` is the run's directory with the artefacts that the entry names."""
+        for name, digest in entry.artifacts.items():
+            if not self._file(digest).exists():
+                write_atomically(self._file(digest), (files / name).read_bytes())
+        write_atomically(self._directory / entry.stage / f"{entry.key}.json", json.dumps(dehydrate(entry)).encode())
+        self.point(entry)
+
+    def point(self, entry: Entry) -> None:
+        """Note that `entry` is what holds in this working tree now, for `why`."""
+        pointer = self._here / entry.stage
+        if not pointer.exists() or pointer.read_text() != entry.key:
+            write_atomically(pointer, entry.key.encode())
+
+    def last(self, stage: str) -> Entry | None:
+        """Return what held in this working tree the last time."""
+        try:
+            return _read(self._directory / stage / f"{(self._here / stage).read_text()}.json")
+        except OSError:
+            return None
+
+    def restore(self, entry: Entry, directory: Path) -> None:
+        """Copy the entry's files into a run's directory."""
+        for name, digest in entry.artifacts.items():
+            (directory / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(self._file(digest), directory / name)
+
+    def remember_base(self, question: str, base: Base) -> None:
+        """Keep what a base resolved to; `question` identifies what was asked for, and where."""
+        write_atomically(self._directory / "base" / f"{question}.json", json.dumps(dehydrate(base)).encode())
+
+    def base(self, question: str) -> Base | None:
+        """Return what the base resolved to the last time, when its archive is still there."""
+        try:
+            base = hydrate(Base, json.loads((self._directory / "base" / f"{question}.json").read_bytes()))
+        except (OSError, ValueError, TypeError):
+            return None
+        return base if base.archive is None or base.archive.exists() else None
+
+    def _file(self, digest: str) -> Path:
+        return self._directory / "files" / digest
+
+
+def digests_of(names: Iterable[str], directory: Path) -> dict[str, str]:
+    """Return name → digest of files in a run's directory; names that are no files are left out."""
+    return {name: hashlib.sha256((directory / name).read_bytes()).hexdigest() for name in sorted(names) if (directory / name).is_file()}
+
+
+def _read(path: Path) -> Entry | None:
+    try:
+        return hydrate(Entry, json.loads(path.read_bytes()))
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None

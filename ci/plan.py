@@ -1,0 +1,125 @@
+"""The plan: which stages run and which do not, each with its reason. A pure function of commit, event and configuration.
+
+Nothing of the machine is in it (no path, no engine, no time), so the plan of one commit and event has the same bytes on a laptop, on GitHub
+and on GitLab. What depends on the machine (what the memo knows, which base can be had) is decided when the plan is carried out.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from ci import __version__
+from ci.errors import UsageError
+from ci.hydrate import dehydrate
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ci.config.model import Config
+    from ci.facts import Facts
+    from ci.stage import Stage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedStage:
+    """One stage of the plan."""
+
+    name: str
+    do: Literal["run", "skip"]
+    why: str
+    """Why it is skipped; empty when it runs."""
+    needs: tuple[str, ...]
+    detail: str
+    """What a reader of the plan wants to know besides: where push pushes to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is to be done for a commit and an event."""
+
+    weighbridge: str
+    subject: str
+    commit: str
+    event: str
+    branch: str
+    tag: str
+    number: int
+    stages: tuple[PlannedStage, ...]
+
+    def to_json(self) -> str:
+        """Return the plan as JSON: the same bytes for the same commit, event and configuration."""
+        return json.dumps({"schema": 1, **dehydrate(self)}, indent=2, ensure_ascii=False) + "\n"
+
+    def running(self) -> list[PlannedStage]:
+        """Return the stages that are to run."""
+        return [stage for stage in self.stages if stage.do == "run"]
+
+
+def subject_name(config: Config) -> str:
+    """Return the name of image and artefact: the configured one, else the subject directory's."""
+    return config.subject.name or config.subject.path.rstrip("/").rpartition("/")[2].lower().replace("_", "-").strip(".") or "model"
+
+
+def make_plan(config: Config, facts: Facts, stages: Mapping[str, Stage], *, only: Sequence[str] = ()) -> Plan:
+    """Return the plan; `only` names stages to run with all that they need.
+
+    Raises:
+        UsageError: `only` names a stage that does not exist.
+
+    """
+    wanted = _with_needs(only, stages)
+    planned: list[PlannedStage] = []
+    for stage in stages.values():
+        why = _skip(stage, facts) or ("" if stage.name in wanted else "not asked for (--only)")
+        why = why or _lost_need(stage, planned)
+        do: Literal["run", "skip"] = "skip" if why else "run"
+        planned.append(PlannedStage(name=stage.name, do=do, why=why, needs=stage.needs, detail=stage.describe(config)))
+    return Plan(
+        weighbridge=__version__,
+        subject=subject_name(config),
+        commit=facts.commit,
+        # A run by hand stands for the push of the branch that is checked out.
+        event="push" if facts.event == "local" else facts.event,
+        branch=facts.branch,
+        tag=facts.tag,
+        number=facts.number,
+        stages=tuple(planned),
+    )
+
+
+def _with_needs(only: Sequence[str], stages: Mapping[str, Stage]) -> set[str]:
+    if not only:
+        return set(stages)
+    wanted: set[str] = set()
+    waiting = list(only)
+    while waiting:
+        name = waiting.pop()
+        if name not in stages:
+            raise unknown_stage(name, stages)
+        if name not in wanted:
+            wanted.add(name)
+            waiting += stages[name].needs
+    return wanted
+
+
+def unknown_stage(name: str, stages: Mapping[str, Stage]) -> UsageError:
+    """Return the error for a stage that does not exist."""
+    import difflib
+
+    close = difflib.get_close_matches(name, list(stages), n=1)
+    meant = f' (did you mean "{close[0]}"?)' if close else ""
+    return UsageError(f'there is no stage "{name}"{meant}', hint=f"stages: {', '.join(stages)}")
+
+
+def _skip(stage: Stage, facts: Facts) -> str:
+    """Return why policy leaves a stage out for these facts, or an empty string."""
+    if stage.name == "push" and facts.fork:
+        return "pull requests from forks push nothing (policy fork)"
+    return ""
+
+
+def _lost_need(stage: Stage, planned: Sequence[PlannedStage]) -> str:
+    skipped = [before.name for before in planned if before.name in stage.needs and before.do == "skip"]
+    return f"needs {', '.join(skipped)}" if skipped else ""
