@@ -12,7 +12,8 @@ from types import TracebackType
 from typing import Self
 
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_OPEN = 64
+_OPEN = 96
+_NEAR = 32
 
 
 class Root:
@@ -30,7 +31,7 @@ class Root:
         os.close(self._fd)
 
     def dir(self, path: str) -> int:
-        """Return a descriptor of a directory below the root; it stays open at least until 60 others were asked for."""
+        """Return a descriptor of a directory below the root; it stays open at least until two others were asked for."""
         if not path:
             return self._fd
         fd = self._cache.get(path)
@@ -42,11 +43,7 @@ class Root:
             if start in self._cache:
                 at = self._cache[start]
                 break
-        fd = self._walk(at, path[len(start) + 1 if start else 0 :].split("/"))
-        self._cache[path] = fd
-        if len(self._cache) > _OPEN:
-            os.close(self._cache.popitem(last=False)[1])
-        return fd
+        return self._walk(at, start, path[len(start) + 1 if start else 0 :].split("/"))
 
     def forget(self) -> None:
         """Close every descriptor but the root's."""
@@ -59,12 +56,19 @@ class Root:
         if fd is not None:
             os.close(fd)
 
-    @staticmethod
-    def _walk(at: int, parts: list[str]) -> int:
-        fd = -1
-        for part in parts:
-            below = os.open(part, _FLAGS, dir_fd=at if fd < 0 else fd)
-            if fd >= 0:
-                os.close(fd)
-            fd = below
+    def _walk(self, at: int, start: str, parts: list[str]) -> int:
+        """Open component after component. The last ones stay open: who asked for them will ask for their parents next."""
+        fd, held = at, True
+        for left, part in zip(range(len(parts) - 1, -1, -1), parts, strict=True):
+            try:
+                below = os.open(part, _FLAGS, dir_fd=fd)
+            finally:
+                if not held:
+                    os.close(fd)
+            fd, held = below, left < _NEAR
+            start = f"{start}/{part}" if start else part
+            if held:
+                self._cache[start] = fd
+        while len(self._cache) > _OPEN:
+            os.close(self._cache.popitem(last=False)[1])
         return fd

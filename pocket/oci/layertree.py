@@ -26,7 +26,7 @@ class LayerTree:
         self._root, self._lower = root, lower
         self._children: dict[str, set[str]] = {"": set()}
         self._resolved: dict[tuple[str, ...], str] = {(): ""}
-        self._opaque = False  # whether any directory is, so that the common case asks nothing
+        self._hides = False  # whether anything below was deleted, so that the common case asks nothing
         found = lower("") if lower else None
         self.entries: Index = {"": _plain(found[0]) if found else _IMPLICIT}
 
@@ -67,7 +67,7 @@ class LayerTree:
 
     def below(self, path: str) -> tuple[Entry, Path] | None:
         """Return what the layers below show at a path that this layer does not mention."""
-        if self._lower is None or (self._opaque and self._hidden(path)):
+        if self._lower is None or (self._hides and self._hidden(path)):
             return None
         found = self._lower(path)
         return None if found and found[0].kind == "w" else found
@@ -95,20 +95,21 @@ class LayerTree:
         parent, _, name = path.rpartition("/")
         os.mkdir(name, 0o700, dir_fd=self._root.dir(parent))
         self.entries[path] = e._replace(opaque=old is not None)
-        self._opaque |= old is not None
+        self._hides |= old is not None
         self._children[path] = set()
         self._adopt(path)
 
     def make_opaque(self, path: str) -> None:
         """Mark a directory of this layer: nothing below it shows through."""
         self.entries[path] = self.entries[path]._replace(opaque=True)
-        self._opaque = True
+        self._hides = True
 
     def whiteout(self, path: str) -> None:
         """Record a deletion. What this layer itself put there stays, and hides what is below anyway."""
         old = self.entries.get(path)
         if old is None:
             self.set(path, _WHITEOUT)
+            self._hides = True
         elif old.kind == "d":
             self.make_opaque(path)
 
@@ -130,7 +131,7 @@ class LayerTree:
     def finish(self, nodes: Nodes) -> None:
         """Make the whiteouts, then give directories their attributes, deepest first, since children change their times."""
         for path in [p for p, e in self.entries.items() if e.kind == "w"]:
-            if self._opaque and self._hidden(path):
+            if self._hides and self._hidden(path):
                 del self.entries[path]  # overlayfs lists whiteouts inside opaque directories as files
             else:
                 nodes.whiteout(path)
