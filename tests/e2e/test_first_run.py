@@ -26,7 +26,7 @@ def test_every_stage_did_its_work(first: tuple[Checkout, Finished]) -> None:
     checkout, finished = first
     assert finished.code == 0, finished.output
     assert checkout.outcomes() == dict.fromkeys(STAGES, "passed")
-    run = checkout.runs()[-1]
+    run = checkout.latest
     samples = [json.loads(line) for line in next(run.rglob("samples.jsonl")).read_text().splitlines()]
     assert len(samples) > 300
     assert all({"id", "score", "output", "latency", "error"} <= sample.keys() for sample in samples)
@@ -75,7 +75,7 @@ def test_neither_image_nor_record_nor_log_holds_what_is_the_machines_own(first: 
     private.append(str(account.home).encode())
     (image,) = images(checkout.root / ".weighbridge" / "oci")
     assert [name for name in private if name in json.dumps([image.manifest, image.config]).encode()] == []
-    records = [path for path in checkout.runs()[-1].rglob("*") if path.is_file()]
+    records = [path for path in checkout.latest.rglob("*") if path.is_file()]
     secrets = [name for name in private if name != str(account.home).encode()]
     assert [path for path in records for name in secrets if name in path.read_bytes()] == []
 
@@ -84,7 +84,7 @@ def _sample(checkout: Checkout) -> dict[str, object]:
     """Take the first image question that the evaluation got right."""
     right = {
         sample["id"]
-        for sample in map(json.loads, next(checkout.runs()[-1].rglob("samples.jsonl")).read_text().splitlines())
+        for sample in map(json.loads, next(checkout.latest.rglob("samples.jsonl")).read_text().splitlines())
         if sample["score"] == 1
     }
     evals = checkout.subject / "evals"

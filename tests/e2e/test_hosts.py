@@ -7,14 +7,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from accounts import Account, Checkout, Finished, clone
-
-BRANCH = "main"
+from accounts import BRANCH, Account, Checkout, Finished, clone
 
 
 def _plan(checkout: Checkout) -> bytes:
     """Read the plan of the newest run, byte for byte."""
-    return (checkout.runs()[-1] / "plan.json").read_bytes()
+    return (checkout.latest / "plan.json").read_bytes()
 
 
 def _head(checkout: Checkout) -> str:
@@ -102,7 +100,7 @@ def test_what_is_uploaded_is_there(github: Checkout) -> None:
     """The paths that both files name for upload hold the run's record."""
     workflow = yaml.safe_load((github.root / ".github" / "workflows" / "ci.yml").read_text())
     (upload,) = (step for step in workflow["jobs"]["pipeline"]["steps"] if "upload-artifact" in step.get("uses", ""))
-    assert list((github.root / upload["with"]["path"]).glob("*/run.json"))
+    assert list(github.root.glob(f"{upload['with']['path']}/run.json"))
     artifacts = yaml.safe_load((github.root / ".gitlab-ci.yml").read_text())["weighbridge"]["artifacts"]
     wanted = [artifacts["reports"]["junit"], artifacts["reports"]["coverage_report"]["path"]]
     assert all(sorted(Path(github.root).glob(pattern)) for pattern in wanted)

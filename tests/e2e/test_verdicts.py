@@ -41,7 +41,7 @@ def test_blank_images_bring_the_image_score_down(checkout: Checkout) -> None:
         picture.write_bytes(blank)
     finished = checkout.ci("run")
     assert finished.code == 3, finished.output
-    samples = [json.loads(line) for line in next(checkout.runs()[-1].rglob("samples.jsonl")).read_text().splitlines()]
+    samples = [json.loads(line) for line in next(checkout.latest.rglob("samples.jsonl")).read_text().splitlines()]
     scores = [sample["score"] for sample in samples if sample["id"].startswith("image-")]
     assert scores
     assert sum(scores) / len(scores) <= 0.2
@@ -53,12 +53,12 @@ def test_typo_in_the_configuration_is_exit_2_with_its_place(checkout: Checkout) 
     (number,) = (index for index, line in enumerate(lines) if line.startswith("evaluate:"))
     lines[number] = lines[number].replace("evaluate:", "evalute:")
     config.write_text("\n".join(lines) + "\n")
-    before = len(checkout.runs())
+    before = checkout.runs()
     finished = checkout.ci("run")
     assert finished.code == 2, finished.output
     assert f"configs/pipeline.yaml:{number + 1}:1:" in finished.output
     assert "evaluate" in finished.output
-    assert len(checkout.runs()) == before
+    assert checkout.runs() == before
 
 
 def test_server_killed_in_mid_evaluation_is_exit_5(checkout: Checkout) -> None:

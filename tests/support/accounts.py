@@ -20,6 +20,7 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
+BRANCH = "main"
 SYSTEM_PYTHON = "/usr/bin/python3"
 PASSED_ON = ("LANG", "LC_", "PIP_", "UV_", "SSL_", "REQUESTS_CA", "CURL_CA", "HTTP", "http", "NO_PROXY", "no_proxy", "TZ")
 
@@ -132,15 +133,18 @@ class Checkout:
         """Start `python -m ci` with these arguments."""
         return self.account.start(self.account.python, "-m", "ci", *arguments, cwd=self.root, env={**self.env, **(env or {})})
 
-    def runs(self) -> list[Path]:
-        """List the run directories, oldest first."""
-        runs = self.root / ".weighbridge" / "runs"
-        found = [path.parent for path in runs.glob("*/run.json") if not path.parent.is_symlink()]
-        return sorted(found, key=lambda path: path.stat().st_mtime_ns)
+    def runs(self) -> set[str]:
+        """Name the runs that there are."""
+        return {path.parent.name for path in (self.root / ".weighbridge" / "runs").glob("2*/run.json")}
+
+    @property
+    def latest(self) -> Path:
+        """Give the directory of the newest run."""
+        return (self.root / ".weighbridge" / "runs" / "latest").resolve()
 
     def record(self) -> dict[str, Any]:
         """Read the newest run record."""
-        loaded: dict[str, Any] = json.loads((self.runs()[-1] / "run.json").read_text())
+        loaded: dict[str, Any] = json.loads((self.latest / "run.json").read_text())
         return loaded
 
     def outcomes(self) -> dict[str, str]:
@@ -222,5 +226,6 @@ def clone(account: Account, name: str) -> Checkout:
     """Clone the commit that is checked out, as `git clone` would give it to a person."""
     target = account.home / name
     subprocess.run(["git", "-c", "safe.directory=*", "clone", "--quiet", "--no-hardlinks", str(ROOT), str(target)], check=True)
+    subprocess.run(["git", "checkout", "--quiet", "-B", BRANCH], cwd=target, check=True)  # CI hosts check out a commit, not a branch
     account.own(target)
     return Checkout(account, target)
