@@ -242,7 +242,7 @@ class _Walk:
 
     def _arguments(self, spec: FieldSpec, node: ast.FieldNode) -> tuple[dict[str, Any], object]:
         """Give the arguments as Python values (IDs as objects, defaults filled in) and as the recipe sees them."""
-        given = {a.name.value: self._value(a.value) for a in node.arguments}
+        given = {a.name.value: self._value(a.value) for a in node.arguments or ()}
         unknown = given.keys() - spec.args.keys()
         if unknown:
             raise RequestError(f'Unknown argument "{min(unknown)}" on field "{node.name.value}".')
@@ -270,9 +270,9 @@ class _Walk:
             case ast.FloatValueNode():
                 return float(node.value)
             case ast.ListValueNode():
-                return [self._value(v) for v in node.values]
+                return [self._value(v) for v in node.values or ()]
             case ast.ObjectValueNode():
-                return {f.name.value: self._value(f.value) for f in node.fields}
+                return {f.name.value: self._value(f.value) for f in node.fields or ()}
             case ast.NullValueNode():
                 return None
             case ast.StringValueNode() | ast.BooleanValueNode() | ast.EnumValueNode():

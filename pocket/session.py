@@ -57,7 +57,7 @@ def main(argv: list[str]) -> int:
         workdir = workdir_of(argv)
         tier = enter_tier()
         store = Store.open(default_root(), tier=tier.name)
-        zygote = Zygote.start()
+        zygote = Zygote.start(tier)
     except PocketError as e:
         print(f"pocket: {e}" + (f"\n  {e.hint}" if e.hint else ""), file=sys.stderr)
         return 1

@@ -14,7 +14,7 @@ from pocket.errors import TreeError
 from pocket.graph import Leaf, Ref, Tree
 from pocket.ops import edits
 from pocket.ops.edit import SCRATCH_REF, Apply, edit
-from pocket.tree.stat import Stat
+from pocket.tree.query import Stat
 from pocket.values import Container, MountPoint
 
 if TYPE_CHECKING:
@@ -43,16 +43,17 @@ def _locate(c: Container, path: str, expand: bool = False) -> tuple[MountPoint |
     return mount, mount.tree.ref, posixpath.join(mount.tree.path, below) if below else mount.tree.path
 
 
-def _write(c: Container, path: str, kind: str, apply: Apply, *sources: Tree | Leaf, owner: str = "", **options: Any) -> Container:
+def _write(  # noqa: PLR0913 - what every edit needs
+    c: Container, where: str, kind: str, apply: Apply, *sources: Tree | Leaf, name: str = "path", owner: str = "", **options: Any
+) -> Container:
     """Apply a tree operation at a path of the container: in the mount that holds it, or in the root file system.
 
-    The operation takes the path as `path` or `dest`, whichever `options` holds as a placeholder.
+    `name` is the option under which the operation takes the path.
     """
-    full = c.resolve(path)
+    full = c.resolve(where)
     mount = c.mount_at(full)
-    name = "dest" if "dest" in options else "path"
     if mount is None or mount.kind != "directory" or mount.tree is None:
-        trailing = "/" if path.endswith(("/", "/.")) and full != "/" else ""
+        trailing = "/" if where.endswith(("/", "/.")) and full != "/" else ""
         options[name] = full.lstrip("/") + trailing
         return c.change(rootfs=edit(kind, c.rootfs, apply, *sources, owner=owner, **options))
     options[name] = full[len(mount.target) :].strip("/")
@@ -81,7 +82,7 @@ def with_directory(  # noqa: PLR0913 - the API's arguments
     path = c.expand(path) if expand else path
     tree: Tree = source.state
     options = {"src_path": tree.path, "include": include, "exclude": exclude, "gitignore": gitignore, "dir_mode": permissions}
-    return _write(c, path, "copy_tree", edits.copy_tree, tree, owner=owner, dest="", **options)
+    return _write(c, path, "copy_tree", edits.copy_tree, tree, owner=owner, name="dest", **options)
 
 
 @field("Container", "withFile")
@@ -89,8 +90,8 @@ def with_file(  # noqa: PLR0913 - the API's arguments
     _: Engine, c: Container, path: str, source: Obj, owner: str, expand: bool, permissions: int | None = None
 ) -> Container:
     leaf = leaf_of(source)
-    options = {"src_path": leaf.path, "name": leaf.basename(), "mode": permissions}
-    return _write(c, c.expand(path) if expand else path, "copy_file", edits.copy_file, leaf, owner=owner, dest="", **options)
+    options = {"src_path": leaf.path, "basename": leaf.basename(), "mode": permissions}
+    return _write(c, c.expand(path) if expand else path, "copy_file", edits.copy_file, leaf, owner=owner, name="dest", **options)
 
 
 @field("Container", "withFiles")
@@ -107,19 +108,19 @@ def with_new_file(  # noqa: PLR0913 - the API's arguments
     _: Engine, c: Container, path: str, contents: str, permissions: int, owner: str, expand: bool
 ) -> Container:
     path = c.expand(path) if expand else path
-    return _write(c, path, "write_file", edits.write_file, owner=owner, path="", text=contents, mode=permissions)
+    return _write(c, path, "write_file", edits.write_file, owner=owner, text=contents, mode=permissions)
 
 
 @field("Container", "withSymlink")
 def with_symlink(_: Engine, c: Container, target: str, link_name: str, expand: bool) -> Container:
     if expand:
         target, link_name = c.expand(target), c.expand(link_name)
-    return _write(c, link_name, "symlink", edits.symlink, path="", target=target)
+    return _write(c, link_name, "symlink", edits.symlink, target=target)
 
 
 def _without(c: Container, paths: list[str], expand: bool) -> Container:
     for path in paths:
-        c = _write(c, c.expand(path) if expand else path, "remove", edits.remove_path, path="")
+        c = _write(c, c.expand(path) if expand else path, "remove", edits.remove_path)
     return c
 
 

@@ -14,7 +14,7 @@ from pocket.oci import archive
 from pocket.ops.given import given
 from pocket.ops.image import COMPRESSIONS, Tarball, import_archive, pack_container, settings_of
 from pocket.ops.registry import publish_image, pull_image
-from pocket.values import Container, Image, Port, put
+from pocket.values import Container, Port, put
 
 if TYPE_CHECKING:
     from pocket.engine import Engine
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from pocket.query import Obj
 
 
-def _merged(c: Container, config: ImageConfig | None, rootfs: Ref, image_ref: str = "") -> Container:
+def _merged(c: Container, config: ImageConfig, rootfs: Ref, image_ref: str = "") -> Container:
     """Give a container on an image's root file system: mounts and own settings stay, the image's settings are merged in."""
-    found = settings_of(config) if config is not None else Image()
+    found = settings_of(config)
     env, labels = found.env, found.labels
     for pair in c.image.env:
         env = put(env, pair.name, pair.value)
@@ -39,15 +39,15 @@ def _merged(c: Container, config: ImageConfig | None, rootfs: Ref, image_ref: st
 @field("Container", "from")
 async def from_(e: Engine, c: Container, address: str) -> Container:
     with e.trace("Container.from", {"address": address}):
-        image, snapshot, reference = await pull_image(e, address)
-    return _merged(c, image.config, given(snapshot), reference)
+        config, snapshot, reference = await pull_image(e, address)
+    return _merged(c, config, given(snapshot), reference)
 
 
 @field("Container", "import")
 async def import_(e: Engine, c: Container, source: Obj, tag: str) -> Container:
     with e.trace("Container.import", {}):
-        image, snapshot = await import_archive(e, leaf_of(source), tag)
-    return _merged(c, image.config, given(snapshot))
+        config, snapshot = await import_archive(e, leaf_of(source), tag)
+    return _merged(c, config, given(snapshot))
 
 
 @field("Container", "withRegistryAuth")
@@ -106,7 +106,7 @@ async def export(  # noqa: PLR0913 - the API's arguments
     image = await _image(e, c, forced_compression, media_types)
     dest.parent.mkdir(parents=True, exist_ok=True)
     with e.trace("Container.export", {"path": path}):
-        await e.blocking(archive.write, dest, [image])
+        await e.blocking(archive.export, dest, [image])
     return str(dest)
 
 

@@ -52,7 +52,7 @@ def with_directory(  # noqa: PLR0913 - the API's arguments
 @field("Directory", "withFile")
 def with_file(_: Engine, d: Tree, path: str, source: Obj, owner: str, permissions: int | None = None) -> Tree:
     leaf = leaf_of(source)
-    options = {"src_path": leaf.path, "name": leaf.basename(), "dest": path, "mode": permissions}
+    options = {"src_path": leaf.path, "basename": leaf.basename(), "dest": path, "mode": permissions}
     return _edit(d, "copy_file", edits.copy_file, leaf, owner=owner, **options)
 
 
@@ -246,5 +246,4 @@ async def sync(e: Engine, o: Obj) -> str:
 @field("Directory", "export", pure=False)
 async def export(e: Engine, d: Tree, path: str, wipe: bool) -> str:
     dest = e.host_path(path)
-    await e.blocking(export_tree, await view(e, d), d.path, dest, wipe=wipe)
-    return str(dest)
+    return await e.blocking(export_tree, await view(e, d), d.path, str(dest), wipe)

@@ -61,7 +61,7 @@ def with_name(_: Engine, f: Leaf, name: str) -> Leaf:
 def _alone(f: Leaf, **options: object) -> Leaf:
     """Give the file as the only one of a directory, under its name."""
     name = f.basename()
-    return Leaf(edit("copy_file", SCRATCH_REF, edits.copy_file, f, src_path=f.path, name=name, dest=name, **options), name)
+    return Leaf(edit("copy_file", SCRATCH_REF, edits.copy_file, f, src_path=f.path, basename=name, dest=name, **options), name)
 
 
 @field("File", "withTimestamps")
@@ -104,6 +104,5 @@ async def sync(e: Engine, o: Obj) -> str:
 
 @field("File", "export", pure=False)
 async def export(e: Engine, f: Leaf, path: str, allow_parent_dir_path: bool) -> str:
-    dest = e.host_path(path)
     v = await view(e, f)
-    return str(await e.blocking(export_file, v, f.path, dest, name=f.basename(), allow_parent_dir=allow_parent_dir_path))
+    return await e.blocking(export_file, v, f.path, str(e.host_path(path)), allow_parent_dir_path=allow_parent_dir_path)

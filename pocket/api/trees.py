@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from pocket.errors import PocketError, TreeError
 from pocket.graph import Input, Leaf, Tree
-from pocket.tree import ops
+from pocket.tree import query
 from pocket.tree.view import Node, View
 
 if TYPE_CHECKING:
     from pocket.engine import Engine
-    from pocket.tree.ops import Stat
+    from pocket.tree.query import Stat
 
 
 async def view(e: Engine, tree: Tree | Leaf) -> View:
@@ -59,7 +59,7 @@ def _found(v: View, path: str, shown: str) -> Node:
 
 async def exists_in(e: Engine, tree: Tree, path: str, expected_type: str | None, *, follow: bool) -> bool:
     """Tell whether there is something of the expected type at a path."""
-    return ops.exists(await view(e, tree), inside(tree, path), expected_type, follow=follow)
+    return query.exists(await view(e, tree), inside(tree, path), expected_type, follow=follow)
 
 
 async def stat_in(e: Engine, tree: Tree, path: str, *, follow: bool) -> Stat:
@@ -68,7 +68,7 @@ async def stat_in(e: Engine, tree: Tree, path: str, *, follow: bool) -> Stat:
     Raises:
         TreeError: nothing is there.
     """
-    found = ops.stat(await view(e, tree), inside(tree, path), follow=follow)
+    found = query.stat(await view(e, tree), inside(tree, path), follow=follow)
     if found is None:
         raise TreeError(f"{path}: no such file or directory")
     return found

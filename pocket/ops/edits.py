@@ -32,12 +32,12 @@ def copy_tree(store: Store, base: Snapshot, src: Snapshot, **options: Any) -> La
 
 
 def copy_file(
-    store: Store, base: Snapshot, src: Snapshot, *, src_path: str, dest: str, name: str, mode: int | None = None, owner: Owner = None
+    store: Store, base: Snapshot, src: Snapshot, *, src_path: str, dest: str, basename: str, mode: int | None = None, owner: Owner = None
 ) -> Layers:
-    """Copy a file; onto a directory it gets `name`."""
+    """Copy a file; onto a directory it gets `basename`."""
     there = View(base).lookup(dest) if base.layers else None
     if dest.endswith("/") or dest in ("", ".") or (there is not None and there.is_dir):
-        dest = posixpath.join(dest, name)
+        dest = posixpath.join(dest, basename)
     return ops.copy_file(store, base, src, src_path, dest=dest, mode=mode, owner=owner)
 
 

@@ -6,15 +6,16 @@ remembered. What identifies a layer is its content, so equal content gives one b
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from pocket.graph import ROOT, Input, Leaf, Op, Outputs, digest_of
 from pocket.oci import archive, media
+from pocket.oci.blobs import BlobDir
 from pocket.oci.config import Healthcheck as OciHealthcheck
 from pocket.oci.config import ImageConfig
+from pocket.oci.config import read as read_config
 from pocket.oci.image import Image as OciImage
 from pocket.oci.image import from_layers
 from pocket.oci.manifest import Descriptor
@@ -80,8 +81,9 @@ def _unpack(store: Store, image: OciImage, descriptor: Descriptor, diff_id: str,
     except BaseException:
         disk.remove_tree(home)
         raise
-    with contextlib.closing(image.blobs.open(descriptor.digest)) as stream:
-        store.blobs.put_file(stream, expect=descriptor.digest, size=descriptor.size)
+    if image.blobs is not store.blobs:
+        with image.blobs.open(descriptor.digest) as stream:
+            store.blobs.put_file(stream, expect=descriptor.digest, size=descriptor.size)
     compression = "none" if descriptor.media_type.endswith("tar") else "zstd" if "zstd" in descriptor.media_type else "gzip"
     _remember(store, _pack_key(layer, compression, None), descriptor, diff_id)
     return layer
@@ -225,22 +227,51 @@ class Tarball(Op):
         )  # fmt: skip
         builder = engine.store.layer_builder()
         temp = engine.store.tmp() / "image.tar"
-        archive.write(temp, [image])
+        archive.export(temp, [image])
         with temp.open("rb") as f:
             builder.write("image.tar", f, Entry("f", 0o600))
         disk.remove_tree(temp.parent)
         return Outputs({ROOT: Snapshot((builder.finish(),), key)})
 
 
-async def import_archive(engine: Engine, leaf: Leaf, tag: str) -> tuple[OciImage, Snapshot]:
-    """Read an OCI or Docker archive that lies in a snapshot."""
-    snapshot = await engine.solver.snapshot(Input(leaf.ref))
-    view = View(snapshot)
-    return await engine.blocking(load_archive, engine.store, view.real(view.file(leaf.path)), tag)
+async def import_archive(engine: Engine, leaf: Leaf, tag: str) -> tuple[ImageConfig, Snapshot]:
+    """Read an OCI or Docker archive that lies in a snapshot; each content once."""
+    view = View(await engine.solver.snapshot(Input(leaf.ref)))
+    node = view.file(leaf.path)
+    key = digest_of(["import", node.entry.target, tag])
+    found = known_image(engine.store, key)
+    return found or await engine.blocking(load_archive, engine.store, view.real(node), tag, key)
 
 
-def load_archive(store: Store, path: Path, tag: str) -> tuple[OciImage, Snapshot]:
+def load_archive(store: Store, path: Path, tag: str, key: str) -> tuple[ImageConfig, Snapshot]:
     """Read an archive of the host and unpack its layers; blocking."""
-    with archive.opened(path, tag=tag) as image:
-        return image, unpack_image(store, image)
+    blobs = BlobDir(store.tmp())
+    try:
+        image = archive.read(path, blobs, name=tag)
+        return remember_image(store, image, key)
+    finally:
+        disk.remove_tree(blobs.root)
 
+
+def remember_image(store: Store, image: OciImage, key: str) -> tuple[ImageConfig, Snapshot]:
+    """Unpack an image and record under `key` what it is.
+
+    Raises:
+        ArchiveError: it is an artefact, not a container image.
+    """
+    if image.config is None:
+        raise archive.ArchiveError("this is an artefact, not a container image", hint="name the image itself")
+    snapshot = unpack_image(store, image)
+    config = store.blobs.put_bytes(image.config_bytes)
+    layers = {"layers": {ROOT: [la.id for la in snapshot.layers]}, "keys": {ROOT: snapshot.key}}
+    store.actions.put(key, {**layers, "blobs": [config], "digest": image.digest})
+    return image.config, snapshot
+
+
+def known_image(store: Store, key: str) -> tuple[ImageConfig, Snapshot] | None:
+    """Give an image that was recorded under `key`, when all of it is still there."""
+    record = store.actions.get(key)
+    if record is None:
+        return None
+    snapshot = store.snapshot(record["layers"][ROOT], record["keys"][ROOT])
+    return None if snapshot is None else (read_config(store.blobs.read(record["blobs"][0])), snapshot)

@@ -58,6 +58,7 @@ class Capture:
         try:
             outcome = await process.wait()
             await self._readers
+            process.fill_redirects(stdout=self.stdout(), stderr=self.stderr())
         except BaseException:
             process.kill()
             self._readers.cancel()

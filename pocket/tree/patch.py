@@ -1,0 +1,72 @@
+"""Applying a patch in git's format, by `git apply` (or `patch`) on a copy of the files that it names."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from pocket.errors import TreeError
+from pocket.store import disk
+from pocket.store.index import clean
+from pocket.store.layer import Layer, Snapshot
+from pocket.store.store import Store
+from pocket.tree import ops
+from pocket.tree.view import View
+
+_NAMES = re.compile(r"^(?:---|\+\+\+) (?:[ab]/)?([^\t\n]+)|^rename (?:from|to) (.+)$|^diff --git a/(.+) b/(.+)$", re.MULTILINE)
+
+
+def apply_patch(store: Store, base: Snapshot, text: str) -> tuple[Layer, ...]:
+    """Give the layers that apply a patch to a tree.
+
+    Raises:
+        TreeError: the patch does not apply, or the machine has neither git nor patch.
+    """
+    names = sorted({clean(n) for m in _NAMES.finditer(text) for n in m.groups() if n and n != "/dev/null"})
+    view, work = View(base), store.tmp()
+    try:
+        for name in names:
+            node = view.lookup(name, follow=False)
+            if node is not None and node.entry.kind == "f":
+                place = work / name
+                place.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(view.real(node), place)
+                place.chmod(node.entry.mode | 0o600)
+        _apply(work, text)
+        return _collect(store, base, work, names)
+    finally:
+        disk.remove_tree(work)
+
+
+def _apply(work: Path, text: str) -> None:
+    if shutil.which("git"):
+        command = ["git", "apply", "--whitespace=nowarn", "-"]
+    elif shutil.which("patch"):
+        command = ["patch", "-p1", "--no-backup-if-mismatch"]
+    else:
+        raise TreeError("cannot apply a patch: neither git nor patch is installed")
+    environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "GIT_CEILING_DIRECTORIES": str(work.parent), "GIT_CONFIG_NOSYSTEM": "1"}
+    done = subprocess.run(command, cwd=work, env=environment, input=text.encode(), capture_output=True, check=False)  # noqa: S603 - fixed words
+    if done.returncode:
+        raise TreeError(f"failed to apply patch: {(done.stderr or done.stdout).decode('utf-8', 'replace').strip()}")
+
+
+def _collect(store: Store, base: Snapshot, work: Path, names: list[str]) -> tuple[Layer, ...]:
+    """Write back what changed, file by file, on a growing stack."""
+    snapshot, made = base, []
+    for name in names:
+        place, node = work / name, View(snapshot).lookup(name, follow=False)
+        if place.is_file() and not place.is_symlink():
+            data, mode = place.read_bytes(), place.stat().st_mode & 0o777
+            if node is not None and View(snapshot).read(node) == data and node.entry.mode == mode:
+                continue
+            layers = ops.write_file(store, snapshot, name, data, mode if node is None else node.entry.mode)
+        elif node is not None:
+            layers = ops.remove(store, snapshot, [name])
+        else:
+            continue
+        made += layers
+        snapshot = Snapshot((*snapshot.layers, *layers), snapshot.key)
+    return tuple(made)
