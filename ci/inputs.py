@@ -24,8 +24,24 @@ if TYPE_CHECKING:
     from ci.facts import Facts
     from ci.stage import Stage
 
-# The pipeline's own code that every stage stands on; a stage's own module is added to it.
-_SHARED = ("stage.py", "base", "evalclient", "gate.py")
+# The pipeline's own code that decides nothing about a stage's outcome; all other code counts, except the modules of other stages.
+_ELSEWHERE = (
+    "__init__.py",
+    "__main__.py",
+    "cli.py",
+    "config",
+    "engine.py",
+    "facts.py",
+    "files.py",
+    "inputs.py",
+    "memo.py",
+    "paths.py",
+    "plan.py",
+    "record.py",
+    "report",
+    "runner.py",
+    "telemetry.py",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,21 +69,22 @@ class Inputs:
 class Code:
     """Digests of the pipeline's own code and of the embedded engine's, which decide what a stage does as much as its inputs do."""
 
-    def __init__(self, cache: Path | None) -> None:
+    def __init__(self, cache: Path | None, stages: Mapping[str, Stage]) -> None:
         self._package = Path(__file__).parent
         kept = cache / "stat" / f"{digest_of(str(self._package))[:16]}.json" if cache else None
         self._digests = Digests(self._package, kept)
         self._cache, self._engine = cache, ""
+        self._modules = {_module(stage) for stage in stages.values()} | {"ci.stages"}
 
     def of(self, stage: Stage) -> str:
         """Return the digest of the code that carries out a stage."""
-        own = stage.module if isinstance(stage.module, str) else type(stage.module).__qualname__
-        if not own.startswith("ci."):
-            spec = find_spec(own) if isinstance(stage.module, str) else None
-            own_digest = digest_of(Path(spec.origin).read_text()) if spec and spec.origin else own
-            return digest_of([own_digest, self._digests.tree(_SHARED)])
-        path = own.removeprefix("ci.").replace(".", "/")
-        return self._digests.tree((*_SHARED, f"{path}.py", path, "stages/_*.py"))
+        own = _module(stage)
+        others = [path for module in self._modules - {own} for path in _paths(module)]
+        found = self._digests.tree((".",), (*_ELSEWHERE, *others))
+        if own.startswith("ci."):
+            return found
+        spec = find_spec(own)
+        return digest_of([found, Path(spec.origin).read_text() if spec and spec.origin else own])
 
     def engine(self) -> str:
         """Return the identity of the embedded engine: the digest of its code, found without importing it."""
@@ -83,6 +100,18 @@ class Code:
     def save(self) -> None:
         """Keep what was learned for the next run."""
         self._digests.save()
+
+
+def _module(stage: Stage) -> str:
+    return stage.module if isinstance(stage.module, str) else type(stage.module).__module__
+
+
+def _paths(module: str) -> tuple[str, ...]:
+    """Return where a module's code lies in the package: a file, or a directory; of the stages' package only its own file."""
+    if module == "ci.stages":
+        return ("stages/__init__.py",)
+    path = module.removeprefix("ci.").replace(".", "/")
+    return (f"{path}.py", path)
 
 
 def python_identity() -> str:
