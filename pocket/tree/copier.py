@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 
 _BLOCK = 1 << 20
+_SMALL = 1 << 16
 # The kernel stamps files with a clock that ticks every 1 to 10 ms; file systems with whole (or even) seconds show a round number.
 _TICK = 20_000_000
 _COARSE = 2_000_000_000
@@ -27,28 +28,36 @@ def racy(mtime_ns: int, ctime_ns: int, now: int) -> bool:
     return newest >= now - (_COARSE if ctime_ns % 1_000_000_000 == 0 else _TICK)
 
 
-def copy(source: str, dest: str) -> str:
-    """Copy one file to a path that must not exist; return its line of results."""
+def copy(source: str, dest: str, *, masked: bool = True) -> str:
+    """Copy one file to a path that must not exist; return its line of results. `masked`: a umask is set.
+
+    The one fstat comes after the reading: what changes meanwhile has the time of now, and is not trusted.
+    """
     try:
         fd = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as e:
         return f"!{e.errno}"
     try:
+        data = os.read(fd, _SMALL)
         st = os.fstat(fd)
         if not stat.S_ISREG(st.st_mode):
             return f"!{errno.ENOENT}"
         mode = st.st_mode & 0o7777
         out = os.open(dest, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
         try:
-            digest, size = _pump(fd, out, st.st_size)
-            if mode & ~0o700:  # the umask may have taken bits away, and writing clears setuid
+            if len(data) == st.st_size:  # all of a small file, in one read
+                digest, size = hashlib.sha256(data).hexdigest(), len(data)
+                if data:
+                    _write(out, data)
+            else:
+                digest, size = _pump(fd, out, data)
+                st = os.fstat(fd)
+            if masked or mode & 0o6000:  # writing clears setuid
                 os.fchmod(out, mode)
             os.utime(out, ns=(st.st_mtime_ns, st.st_mtime_ns))
         finally:
             os.close(out)
-        after = os.fstat(fd)
-        same = (st.st_mtime_ns, st.st_ctime_ns, st.st_size) == (after.st_mtime_ns, after.st_ctime_ns, size)
-        fresh = not same or racy(after.st_mtime_ns, after.st_ctime_ns, time.time_ns())
+        fresh = size != st.st_size or racy(st.st_mtime_ns, st.st_ctime_ns, time.time_ns())
         return f"{mode} {size} {st.st_ino} {st.st_mtime_ns} {st.st_ctime_ns} {fresh:d} {digest}"
     except OSError as e:
         return f"!{e.errno}"
@@ -56,20 +65,18 @@ def copy(source: str, dest: str) -> str:
         os.close(fd)
 
 
-def _pump(fd: int, out: int, size: int) -> tuple[str, int]:
-    data = os.read(fd, min(size + 1, _BLOCK))
-    if len(data) <= size < _BLOCK:  # the whole of a small file in one read
-        view = memoryview(data)
-        while view:
-            view = view[os.write(out, view) :]
-        return hashlib.sha256(data).hexdigest(), len(data)
+def _write(fd: int, data: bytes) -> None:
+    done = os.write(fd, data)
+    while done < len(data):
+        done += os.write(fd, data[done:])
+
+
+def _pump(fd: int, out: int, data: bytes) -> tuple[str, int]:
     h, total = hashlib.sha256(), 0
     while data:
         h.update(data)
         total += len(data)
-        view = memoryview(data)
-        while view:
-            view = view[os.write(out, view) :]
+        _write(out, data)
         data = os.read(fd, _BLOCK)
     return h.hexdigest(), total
 
@@ -82,7 +89,7 @@ def main(argv: Sequence[str]) -> int:
     os.umask(0)
     with open(results, "w", encoding="ascii") as out:
         for path in paths[int(part) * share : (int(part) + 1) * share]:
-            out.write(copy(f"{source}/{path}", f"{dest}/{path}") + "\n")
+            out.write(copy(f"{source}/{path}", f"{dest}/{path}", masked=False) + "\n")
     return 0
 
 
