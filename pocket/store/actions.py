@@ -26,6 +26,7 @@ class Actions:
         self._touched: set[str] = set()
 
     def path(self, key: str) -> Path:
+        """Return where a record lies; StoreError when the key is not hexadecimal."""
         if not _KEY.fullmatch(key):
             raise StoreError(f"not an action key: {key!r}")
         return self._root / key[:2] / f"{key}.json"
@@ -61,6 +62,7 @@ class Actions:
             os.rename(temp, path)
 
     def all(self) -> Iterator[Path]:
+        """Yield the files of all records."""
         yield from self._root.glob("??/*.json")
 
 

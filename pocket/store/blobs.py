@@ -5,7 +5,7 @@ import os
 import re
 import secrets
 from pathlib import Path
-from typing import IO
+from typing import IO, BinaryIO
 
 from pocket.errors import StoreError
 from pocket.store import disk
@@ -21,17 +21,21 @@ class Blobs:
         self._root, self._tmp = root, tmp
 
     def path(self, digest: str) -> Path:
+        """Return where a blob lies or would lie; StoreError when that is no sha256 digest."""
         if not _DIGEST.fullmatch(digest):
             raise StoreError(f"not a sha256 digest: {digest!r}")
         return self._root / digest[7:9] / digest[7:]
 
     def has(self, digest: str) -> bool:
+        """Say whether a blob is there."""
         return self.path(digest).exists()
 
-    def open(self, digest: str) -> IO[bytes]:
+    def open(self, digest: str) -> BinaryIO:
+        """Open a blob for reading."""
         return open(self.path(digest), "rb")
 
     def read(self, digest: str) -> bytes:
+        """Return a blob's bytes."""
         return self.path(digest).read_bytes()
 
     def put_bytes(self, data: bytes) -> str:

@@ -28,8 +28,13 @@ class Shelf(Protocol):
     boot: str
     layers_dir: Path
 
-    def reserve(self) -> str: ...
-    def adopt(self, layer: Layer) -> Layer: ...
+    def reserve(self) -> str:
+        """Return a fresh layer id that no collection will touch."""
+        ...
+
+    def adopt(self, layer: Layer) -> Layer:
+        """Take note of a layer that is in the store now."""
+        ...
 
 
 class LayerBuilder:
@@ -92,6 +97,7 @@ class LayerBuilder:
         self._done(path, place, entry)
 
     def symlink(self, path: str, target: str, entry: Entry | None = None) -> None:
+        """Add a symlink; its target is not looked at."""
         place = self.place(path)
         os.symlink(target, place)
         self._done(path, place, (entry or Entry("l", 0o777, mtime=int(time.time())))._replace(kind="l", target=target))
@@ -142,6 +148,7 @@ class LayerBuilder:
         return publish(self._shelf, self.home, self.entries)
 
     def seal_directories(self) -> None:
+        """Give all directories their attributes; nothing may be added afterwards."""
         for path in sorted((p for p, e in self.entries.items() if e.kind == "d"), reverse=True):
             disk.set_attributes(ix.on_disk(self.fs, path), self.entries[path], tier=self._tier)
 

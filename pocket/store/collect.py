@@ -31,7 +31,19 @@ class Usage:
 
     @property
     def total(self) -> int:
+        """Bytes in all."""
         return self.layers + self.blobs + self.volumes + self.other
+
+    def describe(self) -> str:
+        """Return the lines that `pocket du` prints."""
+        rows = [
+            (f"layers ({self.layer_count})", self.layers),
+            ("blobs", self.blobs),
+            ("cache volumes", self.volumes),
+            (f"records ({self.record_count}) and temporary files", self.other),
+            ("total", self.total),
+        ]
+        return "\n".join(f"{shown(size):>10}  {name}" for name, size in rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +55,26 @@ class Pruned:
     left: int
     in_use: int
 
+    def describe(self) -> str:
+        """Return the line that `pocket prune` prints."""
+        held = f", {self.in_use} in use by running sessions" if self.in_use else ""
+        return f"removed {self.removed} entries, freed {shown(self.freed)}; {shown(self.left)} left{held}"
+
 
 @dataclass(slots=True)
 class _Item:
     path: Path
     used: float
     bytes: int = 0
+
+
+def shown(size: float) -> str:
+    """Return a size for people."""
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
 
 
 def measure(path: Path, seen: set[int]) -> int:
@@ -80,6 +106,7 @@ def measure(path: Path, seen: set[int]) -> int:
 
 
 def usage(root: Path) -> Usage:
+    """Measure a cache."""
     seen: set[int] = set()
     sizes = {name: measure(root / name, seen) for name in ("layers", "blobs", "volumes", "actions", "host", "tmp")}
     layers = sum(1 for _ in (root / "layers").iterdir())
@@ -186,5 +213,3 @@ def _old_records(store: "Store") -> None:
         with contextlib.suppress(FileNotFoundError):
             if path.stat().st_mtime < limit:
                 path.unlink(missing_ok=True)
-
-

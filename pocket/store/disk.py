@@ -43,6 +43,7 @@ def copy_data(source: int, dest: int) -> None:
 
 
 def write_all(fd: int, data: bytes) -> None:
+    """Write all of some bytes, however little the kernel takes at a time."""
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]

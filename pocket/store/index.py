@@ -1,7 +1,8 @@
 """What a layer holds, as data: one `Entry` per path with its true owner, and the text form kept beside the layer.
 
-The text is one JSON array per line in tree order (`a`, `a/b`, `a-b`: a directory and all below it lie together), so that a single path is found in the mapped file by bisection and an
-exec never has to load the whole. The digest leaves modification times out. Names that are not UTF-8 travel as surrogates.
+The text is one JSON array per line in tree order (`a`, `a/b`, `a-b`: a directory and all below it lie together), so that a
+single path is found in the mapped file by bisection and an exec never has to load the whole. The digest leaves modification
+times out. Names that are not UTF-8 travel as surrogates.
 """
 
 import hashlib
@@ -68,6 +69,7 @@ def parents(path: str) -> Iterator[str]:
 
 
 def join(parent: str, name: str) -> str:
+    """Return a path below a directory, "" being the root."""
     return f"{parent}/{name}" if parent else name
 
 
@@ -93,6 +95,7 @@ def line(path: str, e: Entry, *, mtime: bool = True) -> str:
 
 
 def parse(row: str | bytes) -> tuple[str, Entry]:
+    """Read one line back."""
     fields = json.loads(row)
     return fields[0], _entry(fields)
 
@@ -147,6 +150,7 @@ def _take(lines: Iterable[bytes], count: int) -> Iterator[bytes]:
 
 
 def load(path: Path) -> Index:
+    """Read an index file whole."""
     return dict(rows(path))
 
 

@@ -9,6 +9,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ class Layer:
 
     @property
     def path(self) -> Path:
+        """The directory that overlayfs takes."""
         return self.home / "fs"
 
     def entry(self, path: str) -> Entry | None:
@@ -117,8 +119,7 @@ _CACHE = _Cache()
 
 def remember(layer: Layer, index: Index) -> None:
     """Keep an index at hand, in tree order."""
-    keys = list(map(ix.tree_key, index))
-    if any(a > b for a, b in zip(keys, keys[1:], strict=False)):
+    if any(a > b for a, b in pairwise(map(ix.tree_key, index))):
         index = {k: index[k] for k in sorted(index, key=ix.tree_key)}
     _CACHE.put(layer.home, index)
 
@@ -132,6 +133,7 @@ class Snapshot:
 
     @property
     def top(self) -> Layer | None:
+        """The layer above all others."""
         return self.layers[-1] if self.layers else None
 
 

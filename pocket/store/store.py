@@ -95,21 +95,22 @@ class Store:
         return path
 
     # --- layers
-    def layer(self, id: str) -> Layer | None:
+    def layer(self, name: str) -> Layer | None:
         """Return a committed layer, pinned for this session, or None when it is gone or damaged."""
-        if self._whole([id], []):
-            return self._layers[id]
+        if self._whole([name], []):
+            return self._layers[name]
         return None
 
     def layer_builder(self) -> LayerBuilder:
+        """Return a builder for a new layer."""
         return LayerBuilder(self, self.tmp())
 
     def reserve(self) -> str:
         """Return a fresh layer id, pinned before anything has that name."""
-        id = secrets.token_hex(6)
+        name = secrets.token_hex(6)
         with self._guard:
-            self._pin([id])
-        return id
+            self._pin([name])
+        return name
 
     def adopt(self, layer: Layer) -> Layer:
         """Take note of a layer that this session made."""
@@ -153,9 +154,9 @@ class Store:
             os.write(self._lease_fd, "".join(f"{n}\n" for n in new).encode())
             self._leased.update(new)
 
-    def _load(self, id: str) -> bool:
-        home = self.layers_dir / id
-        if not id.isalnum():
+    def _load(self, name: str) -> bool:
+        home = self.layers_dir / name
+        if not name.isalnum():
             return False
         try:
             meta = json.loads((home / "meta.json").read_bytes())
@@ -167,9 +168,9 @@ class Store:
             return False
         except (OSError, ValueError, KeyError, TypeError):
             with contextlib.suppress(OSError):
-                os.rename(home, self.tmp_dir / f"damaged-{id}")
+                os.rename(home, self.tmp_dir / f"damaged-{name}")
             return False
-        self._layers[id] = layer
+        self._layers[name] = layer
         return True
 
     def _check_blob(self, digest: str) -> bool:
@@ -205,24 +206,24 @@ class Store:
         """Hold the right to carry out one operation; `on_wait` is told the pid that is waited for."""
         return locks.waiting(self.root / "locks" / _safe(key), on_wait)
 
-    def volume_lock(self, id: str, on_wait: Callable[[int], None] | None = None) -> AbstractAsyncContextManager[None]:
+    def volume_lock(self, ident: str, on_wait: Callable[[int], None] | None = None) -> AbstractAsyncContextManager[None]:
         """Hold a cache volume alone (sharing LOCKED and PRIVATE)."""
-        return locks.waiting(self.root / "locks" / f"volume-{_safe(id)}", on_wait)
+        return locks.waiting(self.root / "locks" / f"volume-{_safe(ident)}", on_wait)
 
-    def volume(self, id: str, *, seed: Snapshot | None = None) -> Path:
+    def volume(self, ident: str, *, seed: Snapshot | None = None) -> Path:
         """Return the directory of a cache volume, made and seeded when it is new."""
-        name = _safe(id)
+        name = _safe(ident)
         home = self.root / "volumes" / name
         if not home.exists():
             with locks.held(self.root / "locks" / f"seed-{name}"):
                 if not home.exists():
-                    self._make_volume(home, id, seed)
+                    self._make_volume(home, ident, seed)
         with self._guard:
             self._pin([f"volume-{name}"])
         os.utime(home)
         return home / "fs"
 
-    def _make_volume(self, home: Path, id: str, seed: Snapshot | None) -> None:
+    def _make_volume(self, home: Path, ident: str, seed: Snapshot | None) -> None:
         temp = self.tmp()
         (temp / "fs").mkdir()
         os.chmod(temp / "fs", 0o755)
@@ -230,7 +231,7 @@ class Store:
             from pocket.tree.export import unpack
 
             unpack(seed, str(temp / "fs"), tier=self.tier)
-        (temp / "id").write_text(id)
+        (temp / "id").write_text(ident)
         os.rename(temp, home)
 
     # --- size
@@ -241,8 +242,10 @@ class Store:
         return usage(self.root)
 
     def prune(self, *, max_bytes: int | None = None, keep: float = 0.0, volumes: bool = False) -> "Pruned":
-        """Remove the least recently used until at most `max_bytes` remain (None: all that is unused), sparing what was used in
-        the last `keep` seconds and what a running session holds."""
+        """Remove the least recently used until at most `max_bytes` remain (None: all that is unused).
+
+        What was used in the last `keep` seconds and what a running session holds stays.
+        """
         from pocket.store.collect import prune
 
         return prune(self, max_bytes=max_bytes, keep=keep, volumes=volumes)
@@ -305,4 +308,6 @@ def _refuse_network(root: Path) -> None:
             if (real + "/").startswith(point.rstrip("/") + "/") and len(point) >= len(best):
                 best, kind = point, right.split(" ")[0]
     if kind in ("nfs", "nfs4", "cifs", "smb3", "lustre", "9p", "fuse.sshfs"):
-        raise StoreError(f"the cache directory {root} is on {kind}: overlayfs cannot write there", hint="export WEIGHBRIDGE_CACHE=/var/tmp/weighbridge")
+        raise StoreError(
+            f"the cache directory {root} is on {kind}: overlayfs cannot write there", hint="export WEIGHBRIDGE_CACHE=/var/tmp/weighbridge"
+        )

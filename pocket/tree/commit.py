@@ -55,28 +55,28 @@ class _Scan:
         below = self.view.root()
         entry, _ = self._describe("", self.upper, st, below)
         lower = below.entry._replace(opaque=False)
-        kept = self._children("", self.upper, st, entry.opaque)
+        kept = self._children("", self.upper, st, hidden=entry.opaque)
         same = not entry.opaque and _alike(entry, lower) and below.layer is not None
-        if not kept and (same or below.layer is None and _alike(entry, Entry("d", 0o755))):
+        if not kept and (same or (below.layer is None and _alike(entry, Entry("d", 0o755)))):
             return False
         self.index[""] = entry._replace(opaque=False, mtime=int(os.lstat(self.upper).st_mtime))
         return True
 
-    def _children(self, path: str, place: str, st: os.stat_result, hidden: bool) -> int:
+    def _children(self, path: str, place: str, st: os.stat_result, *, hidden: bool) -> int:
         """Take in what a directory holds; return how many changes it contains."""
         kept = stubs = 0
         with os.scandir(place) as it:
             found = sorted(it, key=lambda e: e.name)
         for item in found:
             child = join(path, item.name)
-            if self._one(child, item.path, item.stat(follow_symlinks=False), hidden):
+            if self._one(child, item.path, item.stat(follow_symlinks=False), hidden=hidden):
                 kept += 1
             elif child in self.drop:
                 stubs += 1
         self._restore_time(path, place, st, stubs_only=bool(stubs) and not kept)
         return kept
 
-    def _one(self, path: str, place: str, st: os.stat_result, hidden: bool) -> bool:
+    def _one(self, path: str, place: str, st: os.stat_result, *, hidden: bool) -> bool:
         below = None if hidden else self.view.get(path)
         if stat.S_ISDIR(st.st_mode):
             return self._directory(path, place, st, below)

@@ -82,14 +82,15 @@ def _pump(fd: int, out: int, data: bytes) -> tuple[str, int]:
 
 
 def main(argv: Sequence[str]) -> int:
+    """Copy one part of the jobs."""
     jobs, results, source, dest, part, parts = argv
     with open(jobs, "rb") as f:
         paths = os.fsdecode(f.read()).split("\0")[:-1]
     share = (len(paths) + int(parts) - 1) // int(parts)
     os.umask(0)
     with open(results, "w", encoding="ascii") as out:
-        for path in paths[int(part) * share : (int(part) + 1) * share]:
-            out.write(copy(f"{source}/{path}", f"{dest}/{path}", masked=False) + "\n")
+        mine = paths[int(part) * share : (int(part) + 1) * share]
+        out.writelines(copy(f"{source}/{path}", f"{dest}/{path}", masked=False) + "\n" for path in mine)
     return 0
 
 

@@ -43,7 +43,7 @@ def _leaf(view: View, node: Node) -> str:
     return "sha256:" + h.hexdigest()
 
 
-def dagger_file_digest(view: View, path: str, exclude_metadata: bool = False) -> str:
+def dagger_file_digest(view: View, path: str, *, exclude_metadata: bool = False) -> str:
     """Return what `File.digest` answers."""
     node = view.file(path)
     if exclude_metadata:
@@ -88,6 +88,7 @@ def _by_directory(view: View, root: Node) -> Iterator[tuple[str, Entry, str]]:
 
 
 def row(name: str, e: Entry) -> bytes:
+    """Return what of an entry belongs to a content key."""
     text = f"{name}\0{e.kind}\0{e.mode}\0{e.uid}\0{e.gid}\0{e.size}\0{e.target}\0{e.xattrs or ''}\n"
     return text.encode("utf-8", "surrogateescape")
 

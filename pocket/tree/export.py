@@ -17,7 +17,7 @@ from pocket.tree.view import Node, View
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def export_tree(view: View, path: str, dest: str, wipe: bool = False) -> str:
+def export_tree(view: View, path: str, dest: str, *, wipe: bool = False) -> str:
     """Merge a directory into `dest` (with `wipe` replacing what is there); return its absolute path."""
     root = view.directory(path)
     place = os.path.abspath(os.path.expanduser(dest))

@@ -46,6 +46,7 @@ class State:
 
     @classmethod
     def load(cls, path: Path) -> "State":
+        """Read a state; an empty one when there is none or it is damaged."""
         try:
             with open(path, "rb") as f:
                 end = f.seek(-16, os.SEEK_END)

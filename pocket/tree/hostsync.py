@@ -29,9 +29,7 @@ _LINK = 0o120000
 Rows = dict[str, Row]
 
 
-def sync(
-    store: Store, path: str, *, include: Sequence[str] = (), exclude: Sequence[str] = (), gitignore: bool = False
-) -> Snapshot:
+def sync(store: Store, path: str, *, include: Sequence[str] = (), exclude: Sequence[str] = (), gitignore: bool = False) -> Snapshot:
     """Return a snapshot of a host directory. TreeError when it is missing, no directory, or holds what cannot be read."""
     root = os.path.realpath(os.path.expanduser(path))
     name = hashlib.sha256(json.dumps([root, list(include), list(exclude), gitignore]).encode()).hexdigest()[:32]
@@ -73,7 +71,7 @@ class _Sync:
         key = tree_key((p, Entry("d", k.mode), k.leaves) for p, k in folders.items())
         snapshot = self._snapshot(key)
         new = State(key, [layer.id for layer in snapshot.layers], folders, self.state.path)
-        new.save(place, self.store.tmp_dir / place.name, self.after)
+        new.save(place, self.store.tmp_dir / f"state-{self.builder.home.name}", self.after)
         return snapshot
 
     # --- directories
@@ -186,7 +184,7 @@ class _Sync:
         parts = min(max(os.cpu_count() or 1, 1), 8)
         command = [sys.executable, "-I", "-S", copier.__file__, str(folder / "jobs")]
         running = [
-            subprocess.Popen([*command, str(folder / f"results-{n}"), self.root, self.builder.fs, str(n), str(parts)], stdin=subprocess.DEVNULL)
+            subprocess.Popen([*command, f"{folder}/results-{n}", self.root, self.builder.fs, str(n), str(parts)], stdin=subprocess.DEVNULL)
             for n in range(parts)
         ]
         failed = [p.wait() for p in running]

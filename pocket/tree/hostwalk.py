@@ -60,13 +60,11 @@ class _Ignored:
         except OSError:
             return None
 
-    def __call__(self, path: str, is_dir: bool) -> bool:
-        return self._rules.ignored(path if self._prefix == "." else f"{self._prefix}/{path}", is_dir)
+    def __call__(self, path: str, *, is_dir: bool) -> bool:
+        return self._rules.ignored(path if self._prefix == "." else f"{self._prefix}/{path}", is_dir=is_dir)
 
 
-def walk(
-    root: str, known: Mapping[str, str], *, include: Sequence[str] = (), exclude: Sequence[str] = (), gitignore: bool = False
-) -> Walk:
+def walk(root: str, known: Mapping[str, str], *, include: Sequence[str] = (), exclude: Sequence[str] = (), gitignore: bool = False) -> Walk:
     """Walk `root`; `known` maps directories to their last fingerprint. TreeError when it is missing or no directory."""
     try:
         st = os.stat(root)
@@ -132,7 +130,7 @@ def _selected(root: str, st: os.stat_result, known: Mapping[str, str], patterns:
         for e in _scan(place):
             child, is_dir = join(path, e.name), e.is_dir(follow_symlinks=False)
             choice = patterns.decide(child, state)
-            if not (choice.keep or (is_dir and choice.descend)) or (ignored is not None and ignored(child, is_dir)):
+            if not (choice.keep or (is_dir and choice.descend)) or (ignored is not None and ignored(child, is_dir=is_dir)):
                 continue
             try:
                 s = e.stat(follow_symlinks=False)

@@ -28,6 +28,7 @@ def tidy(path: str) -> str:
 
 
 def now() -> int:
+    """Return the time that new files get, in seconds."""
     return int(time.time())
 
 
@@ -137,7 +138,7 @@ def _filtered(view: View, root: Node, patterns: Patterns, ignore: Gitignore | No
     def visit(parent: str, state: State) -> Iterator[Node]:
         for node in view.listdir(parent):
             path = node.path[skip:]
-            if ignore is not None and ignore.ignored(path, node.is_dir):
+            if ignore is not None and ignore.ignored(path, is_dir=node.is_dir):
                 continue
             keep, descend, below = patterns.decide(path, state)
             if keep:
@@ -155,6 +156,8 @@ def _filtered(view: View, root: Node, patterns: Patterns, ignore: Gitignore | No
 
 
 def gitignore_of(view: View, root: str) -> Gitignore:
+    """Return the .gitignore rules of a directory of a view."""
+
     def read(directory: str) -> str | None:
         node = view.get(join(root, join(directory, ".gitignore")))
         return view.read(node).decode(errors="surrogateescape") if node is not None and node.entry.kind == "f" else None
@@ -162,7 +165,7 @@ def gitignore_of(view: View, root: str) -> Gitignore:
     return Gitignore(read)
 
 
-def copy_tree(
+def copy_tree(  # noqa: PLR0913 - Dagger's arguments
     store: Store,
     base: Snapshot,
     src: Snapshot,

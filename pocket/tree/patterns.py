@@ -70,7 +70,7 @@ def _rules(patterns: Iterable[str]) -> tuple[_Rule, ...]:
                 raise TreeError('illegal exclusion pattern: "!"')
             continue
         raw = normpath(raw)
-        if raw.startswith("/") or raw == ".." or raw.startswith("../"):
+        if raw == ".." or raw.startswith(("/", "../")):
             continue
         if raw == ".":
             out.append(_Rule(negated, lambda _: True))
@@ -126,7 +126,7 @@ class Gitignore:
         self._read = read
         self._rules: dict[str, list[tuple[bool, bool, Callable[[str], object]]]] = {}
 
-    def ignored(self, path: str, is_dir: bool) -> bool:
+    def ignored(self, path: str, *, is_dir: bool) -> bool:
         """Say whether git would ignore a path whose directory is not itself ignored: the last rule of the nearest file wins."""
         at = path.rpartition("/")[0]
         while True:

@@ -177,7 +177,7 @@ def _searched(
 def _ignored(ignored: object, path: str) -> bool:
     assert callable(ignored)
     parts = path.split("/")
-    return any(ignored("/".join(parts[:i]), i < len(parts)) for i in range(1, len(parts) + 1))
+    return any(ignored("/".join(parts[:i]), is_dir=i < len(parts)) for i in range(1, len(parts) + 1))
 
 
 def _in_file(path: str, data: bytes, wanted: re.Pattern[bytes], *, multiline: bool) -> Iterator[Match]:

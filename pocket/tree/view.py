@@ -25,14 +25,17 @@ class Node(NamedTuple):
 
     @property
     def name(self) -> str:
+        """The last component of the path."""
         return self.path.rpartition("/")[2]
 
     @property
     def is_dir(self) -> bool:
+        """Whether this is a directory."""
         return self.entry.kind == "d"
 
 
 def missing(path: str) -> TreeError:
+    """Return the error for a path that is not there."""
     return TreeError(f"{path}: no such file or directory")
 
 
@@ -46,7 +49,7 @@ class View:
         self._names: dict[str, list[str]] = {}
 
     # --- one path
-    def lookup(self, path: str, follow: bool = True) -> Node | None:
+    def lookup(self, path: str, *, follow: bool = True) -> Node | None:
         """Return the node at a path, None when there is none. With `follow` also the last component is resolved.
 
         The node's path is the resolved one. TreeError when symlinks loop.
@@ -74,9 +77,9 @@ class View:
             here, node = found.path, found
         return node
 
-    def need(self, path: str, follow: bool = True) -> Node:
+    def need(self, path: str, *, follow: bool = True) -> Node:
         """Like `lookup`, but TreeError when there is nothing."""
-        node = self.lookup(path, follow)
+        node = self.lookup(path, follow=follow)
         if node is None:
             raise missing(path)
         return node
@@ -96,6 +99,7 @@ class View:
         return node
 
     def root(self) -> Node:
+        """Return the root directory."""
         for layer in self._stack:
             if (e := layer.entry("")) is not None:
                 return Node("", e, layer)
