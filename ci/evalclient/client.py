@@ -265,7 +265,7 @@ class Evaluation:
 def main(job_path: str, out: str) -> int:
     """Run the job; always leaves summary.json, and samples.jsonl once anything was sent."""
     job = json.loads(Path(job_path).read_text(encoding="utf-8"))
-    summary: dict[str, Any] = {"gone": "", "model": "", "planned": {}, "seconds": 0.0}
+    summary: dict[str, Any] = {"gone": "", "model": "", "planned": {}, "asked": 0, "seconds": 0.0}
     rows: list[Sample] = []
     code = 0
     began = time.monotonic()
@@ -275,6 +275,7 @@ def main(job_path: str, out: str) -> int:
         evaluation.wait()
         rows = evaluation.run()
         summary["model"] = evaluation.model
+        summary["asked"] = len(rows)
         if evaluation.gone.is_set():
             raise Gone("the server went away: " + evaluation.reason)
     except Gone as error:

@@ -1,0 +1,87 @@
+"""The stages in the order of the report: what each depends on, and where its implementation is.
+
+Only definitions live here, so that plans and memo look-ups import neither dagger nor an HTTP client.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ci.stage import InputSpec, Stage, files_of
+from ci.stages import kept
+
+if TYPE_CHECKING:
+    from ci.config.model import Config
+
+_PROJECT_FILES = ("pyproject.toml", "pytest.ini", "tox.ini", "setup.cfg", "conftest.py")
+
+
+def _model(config: Config) -> tuple[str, ...]:
+    return (*config.subject.model, config.subject.lock)
+
+
+def _summary(config: Config) -> tuple[str, ...]:
+    return (config.package.training_summary,) if config.package.training_summary else ()
+
+
+def _validate(config: Config) -> InputSpec:
+    return InputSpec(
+        files=files_of(
+            config, *_model(config), *_summary(config), config.subject.evals, config.build.requirements, config.test.requirements
+        ),
+        config=("subject", "evaluate.suites", "build.requirements", "test.requirements", "package.training_summary"),
+    )
+
+
+def _build(config: Config) -> InputSpec:
+    return InputSpec(
+        files=files_of(config, *_model(config), config.subject.source, config.build.requirements),
+        config=("subject", "build"),
+    )
+
+
+def test_files(config: Config) -> tuple[str, ...]:
+    """Name what the subject's tests may read, as patterns relative to the subject."""
+    return (*_model(config), config.subject.source, config.test.path, *_PROJECT_FILES, *config.test.needs)
+
+
+def _test(config: Config) -> InputSpec:
+    locks = (config.build.requirements, config.test.requirements)
+    return InputSpec(files=files_of(config, *test_files(config), *locks), config=("subject", "build.env", "build.workdir", "test"))
+
+
+def _evaluate(config: Config) -> InputSpec:
+    return InputSpec(files=files_of(config, config.subject.evals), config=("subject.evals", "evaluate", "build.port"))
+
+
+def _package(config: Config) -> InputSpec:
+    files = files_of(config, *_model(config), *_summary(config), *config.package.files)
+    return InputSpec(files=files, config=("subject", "package"))
+
+
+def _push(_config: Config) -> InputSpec:
+    return InputSpec(config=("push", "subject.name"), base=False)
+
+
+def _where(config: Config) -> str:
+    return f"→ {config.push.target or config.push.layout}"
+
+
+_ALL = (
+    Stage(name="validate", module="ci.stages.validate", inputs=_validate),
+    Stage(name="build", module="ci.stages.build", inputs=_build, needs=("validate",), gone=kept.image_gone),
+    Stage(name="test", module="ci.stages.test", inputs=_test, needs=("validate",)),
+    Stage(name="evaluate", module="ci.stages.evaluate", inputs=_evaluate, needs=("build",)),
+    Stage(name="package", module="ci.stages.package", inputs=_package, needs=("build", "evaluate"), gone=kept.artefact_gone),
+    Stage(
+        name="push",
+        module="ci.stages.push",
+        inputs=_push,
+        needs=("build", "test", "evaluate", "package"),
+        engine=False,
+        gone=kept.pushed_gone,
+        describe=_where,
+    ),
+)
+
+STAGES: dict[str, Stage] = {stage.name: stage for stage in _ALL}
