@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from digits_vlm.config import ModelConfig
     from training.questions import Question
 
+LENGTH_STEP = 8
 BLANK_SHARE = 0.02
 NO_IMAGE_SHARE = 0.02
 NEIGHBOUR_SHARE = 0.1
@@ -91,6 +92,8 @@ class Batches:
         prompts = [self._tokenizer.prompt(question.prompt, n_patches=n_patches) for question in asked]
         answers = [[*self._tokenizer.encode(question.answer), EOS] for question in asked]
         length = max(len(prompt) + len(answer) for prompt, answer in zip(prompts, answers, strict=True)) - 1
+        # Few different lengths: torch prepares its kernels anew for every shape it meets.
+        length = min(-(-length // LENGTH_STEP) * LENGTH_STEP, self._longest(n_patches))
         ids = torch.full((len(asked), length), PAD)
         targets = torch.full((len(asked), length), PAD)
         for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
@@ -98,6 +101,10 @@ class Batches:
             ids[row, : len(whole) - 1] = torch.tensor(whole[:-1])
             targets[row, len(prompt) - 1 : len(whole) - 1] = torch.tensor(answer)
         return Batch(ids, targets, patches)
+
+    def _longest(self, n_patches: int) -> int:
+        """Return how many tokens fit into the model's positions; text leaves the image's places empty."""
+        return self._config.max_positions - self._config.n_patches + n_patches
 
     def _augmented(self, scans: Tensor) -> Tensor:
         count = len(scans)
