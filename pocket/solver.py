@@ -112,7 +112,9 @@ class Solver:
         memo = (snapshot.key, item.path, item.kind)
         if memo not in self._content:
             view = View(snapshot)
-            compute = dagger_file_digest if item.kind == "file" else dagger_digest
+            node = view.lookup(item.path)
+            is_file = item.kind == "file" or (node is not None and not node.is_dir)
+            compute = dagger_file_digest if is_file else dagger_digest
             if snapshot.layers and sum(la.files for la in snapshot.layers) > 2000:
                 self._content[memo] = await asyncio.to_thread(compute, view, item.path)
             else:

@@ -79,9 +79,10 @@ def with_directory(  # noqa: PLR0913 - the API's arguments
     expand: bool,
     permissions: int | None = None,
 ) -> Container:
+    del permissions  # the Dagger engine takes it and changes nothing
     path = c.expand(path) if expand else path
     tree: Tree = source.state
-    options = {"src_path": tree.path, "include": include, "exclude": exclude, "gitignore": gitignore, "dir_mode": permissions}
+    options = {"src_path": tree.path, "include": include, "exclude": exclude, "gitignore": gitignore}
     return _write(c, path, "copy_tree", edits.copy_tree, tree, owner=owner, name="dest", **options)
 
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import posixpath
 from typing import TYPE_CHECKING, Any
 
+from pocket.api import core
+from pocket.api.container_image import from_
 from pocket.api.core import leaf_of, ref_of
 from pocket.api.registry import field
 from pocket.api.trees import exists_in, inside, require_directory, require_file, stat_in, view
+from pocket.dockerfile.build import Build, Request
+from pocket.dockerfile.parse import ignore_patterns, parse
 from pocket.errors import PocketError, TreeError
 from pocket.graph import Leaf, Tree
 from pocket.ops import edits
@@ -20,6 +24,8 @@ if TYPE_CHECKING:
     from pocket.engine import Engine
     from pocket.query import Obj
     from pocket.tree.query import Changes, Match, Stat
+    from pocket.tree.view import View
+    from pocket.values import Container
 
 
 def _edit(tree: Tree, kind: str, apply: Apply, *sources: Tree | Leaf, **options: Any) -> Tree:
@@ -44,9 +50,10 @@ def with_directory(  # noqa: PLR0913 - the API's arguments
     _: Engine, d: Tree, path: str, source: Obj, exclude: list[str], include: list[str], gitignore: bool, owner: str,
     permissions: int | None = None,
 ) -> Tree:  # fmt: skip
+    del permissions  # the Dagger engine takes it and changes nothing
     src: Tree = source.state
     options = {"src_path": src.path, "dest": path, "include": include, "exclude": exclude, "gitignore": gitignore}
-    return _edit(d, "copy_tree", edits.copy_tree, src, owner=owner, dir_mode=permissions, **options)
+    return _edit(d, "copy_tree", edits.copy_tree, src, owner=owner, **options)
 
 
 @field("Directory", "withFile")
@@ -247,3 +254,33 @@ async def sync(e: Engine, o: Obj) -> str:
 async def export(e: Engine, d: Tree, path: str, wipe: bool) -> str:
     dest = e.host_path(path)
     return await e.blocking(export_tree, await view(e, d), d.path, str(dest), wipe)
+
+
+@field("Directory", "dockerBuild")
+async def docker_build(  # noqa: PLR0913 - the API's arguments
+    e: Engine, d: Tree, dockerfile: str, build_args: list[dict[str, str]], target: str, secrets: list[Obj], no_init: bool,
+    platform: str | None = None, ssh: Obj | None = None,
+) -> Container:  # fmt: skip
+    if ssh is not None:
+        raise PocketError("not supported by pocket: dockerBuild(ssh) — use a Dagger engine")
+    empty = core.container(e, None, platform)
+    v = await view(e, d)
+    text = _text(v, inside(d, dockerfile))
+    if text is None:
+        raise TreeError(f"failed to read dockerfile: {dockerfile}: no such file or directory")
+    ignored = _text(v, inside(d, f"{dockerfile}.dockerignore")) or _text(v, inside(d, ".dockerignore"))
+    context = filter_(e, d, ignore_patterns(ignored), [], gitignore=False) if ignored else d
+
+    async def pull(reference: str) -> Container:
+        return await from_(e, empty, reference)
+
+    request = Request(
+        file=parse(text), context=context, pull=pull, empty=empty, no_init=no_init,
+        args={a["name"]: a["value"] for a in build_args}, secrets={s.state.name: s.state for s in secrets},
+    )  # fmt: skip
+    return await Build(request).target(target)
+
+
+def _text(v: View, path: str) -> str | None:
+    node = v.lookup(path)
+    return v.read(node).decode("utf-8", "replace") if node is not None and node.entry.kind == "f" else None

@@ -53,8 +53,8 @@ class Exec(Op):
     redirects: tuple[str, str, str] = ("", "", "")  # stdin, stdout, stderr: paths in the container
     expect: str = "SUCCESS"
     insecure: bool = False
-    nesting: bool = False
     no_init: bool = False
+    network: str = ""  # "none" for a step without one
 
     def inputs(self) -> tuple[Input, ...]:
         own = (Input(self.container.rootfs), *(_mount_input(m) for m in _with_content(self.container)))
@@ -66,7 +66,7 @@ class Exec(Op):
             "argv": self.argv, "stdin": self.stdin, "redirects": self.redirects, "expect": self.expect, "cwd": c.image.workdir,
             "user": c.image.user, "env": [(p.name, p.value) for p in c.image.env], "platform": c.platform,
             "mounts": [_mount_key(m) for m in c.mounts], "secrets": [(n, s.name) for n, s in c.secret_env],
-            "volatile": sorted(p.name for p in c.volatile_env), "flags": [self.insecure, self.nesting, self.no_init],
+            "volatile": sorted(p.name for p in c.volatile_env), "flags": [self.insecure, self.no_init, self.network],
             "services": [(alias, s.definition(engine)) for alias, s in c.services], "gpu": gpu_identity(c.gpus) if c.gpus else None,
         }  # fmt: skip
 
@@ -75,7 +75,7 @@ class Exec(Op):
             network = await stack.enter_async_context(engine.services.network_for(self.container))
             prepared = await prepare(engine, self.container, inputs, stack)
             spec = prepared.spec(
-                argv=self.argv, netns=network.netns, hosts=network.hosts, resolv=network.resolv, insecure=self.insecure,
+                argv=self.argv, netns="none" if self.network == "none" else network.netns, hosts=network.hosts, resolv=network.resolv, insecure=self.insecure,
                 no_init=self.no_init, redirects=self.redirects, stdin=self.stdin.encode() if self.stdin else None,
                 env=(*engine.proxy_env(), *environment(engine, self.container)),
             )  # fmt: skip
@@ -204,8 +204,9 @@ async def _cache_mount(engine: Engine, point: MountPoint, root: Snapshot, seed: 
     volume = point.cache
     assert volume is not None
     ident = digest_of(["volume", volume.ident, volume.sharing, volume.owner])[:24]
-    owner = resolve_owner(root, volume.owner) if volume.owner else None
-    path = await asyncio.to_thread(engine.store.volume, ident, seed=seed, owner=owner)
+    path = await asyncio.to_thread(engine.store.volume, ident, seed=seed)
+    if volume.owner and engine.tier.name != "single-uid":
+        os.chown(path, *resolve_owner(root, volume.owner))
     if volume.sharing != "SHARED":
         await stack.enter_async_context(engine.store.volume_lock(ident))
     return Mount(target=point.target, kind="bind", source=str(path))
