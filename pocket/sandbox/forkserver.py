@@ -24,7 +24,8 @@ from pocket.sandbox.tier import userns_refused
 if TYPE_CHECKING:
     from pocket.sandbox.tier import Tier
 
-#: The order in which a request carries its descriptors; the network namespace only when there is one.
+#: The order in which a request carries its descriptors; the network namespace only when there is one. A request is
+#: ("exec" | "exec-as-init" | "helper", network): the last is a program of the host for a namespace, its argv in place of the spec.
 DESCRIPTORS = ("spec", "stdin", "stdout", "stderr", "control", "net")
 
 
@@ -41,13 +42,13 @@ def main(sock: socket.socket, tier: Tier) -> Never:
         os._exit(1)
     sock.send(marshal.dumps(("", "")))
     while True:
-        data, fds, _, _ = socket.recv_fds(sock, 4096, len(DESCRIPTORS), socket.MSG_CMSG_CLOEXEC)
+        data, fds, _, _ = socket.recv_fds(sock, 65536, len(DESCRIPTORS), socket.MSG_CMSG_CLOEXEC)
         if not data:
             os._exit(0)
-        net, no_init = marshal.loads(data)  # noqa: S302 - from our own session
+        kind, *rest = marshal.loads(data)  # noqa: S302 - from our own session
         control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, fileno=fds[4])
         try:
-            pid, pidfd = _fork(net, no_init)
+            pid, pidfd = _fork(kind, rest[0])
         except OSError as error:
             problem = ("refused", f"no new container: {error.strerror}", "see the limits of processes and namespaces: pocket doctor")
             socket.send_fds(control, [marshal.dumps(problem)], [])
@@ -59,7 +60,7 @@ def main(sock: socket.socket, tier: Tier) -> Never:
                     tier=tier, spec=fds[0], control=control, streams=(fds[1], fds[2], fds[3]), net=fds[5] if len(fds) > 5 else None,
                     alive=alive_r, nofile=nofile,
                 )  # fmt: skip
-                init.watch_from_outside(request, net) if no_init else init.run(request)
+                _be(kind, request, rest[0])
             with contextlib.suppress(OSError):
                 socket.send_fds(control, [marshal.dumps(("started", pid))], [pidfd])
             os.close(pidfd)
@@ -68,11 +69,21 @@ def main(sock: socket.socket, tier: Tier) -> Never:
             os.close(fd)
 
 
-def _fork(net: str, no_init: bool) -> tuple[int, int]:  # noqa: FBT001 - one caller
-    if not no_init:
+def _fork(kind: str, net: str) -> tuple[int, int]:
+    if kind == "helper":
+        return linux.clone(linux.CLONE_NEWPID)
+    if kind == "exec":
         return linux.clone(init.namespaces(net))
     pid = os.fork()
     return (0, -1) if pid == 0 else (pid, os.pidfd_open(pid))
+
+
+def _be(kind: str, request: init.Request, net: str) -> Never:
+    if kind == "helper":
+        init.run_helper(request)
+    if kind == "exec":
+        init.run(request)
+    init.watch_from_outside(request, net)
 
 
 def _prepare(sock: socket.socket) -> tuple[int, int, tuple[int, int]]:

@@ -66,9 +66,31 @@ def watch_from_outside(request: Request, net: str) -> Never:
         pid, _ = linux.clone(namespaces(net))
         if pid == 0:
             _guarded(request, lambda: _run(request))
-        _supervise(request, pid, _read_spec(request.spec), wake)
+        spec = _read_spec(request.spec)
+        _supervise(request, pid, spec.timeout, spec.grace, wake)
 
     _guarded(request, watch)
+
+
+def run_helper(request: Request) -> Never:
+    """Be pid 1 of a pid namespace for a program of the host, which finds the network namespace at descriptor 3."""
+
+    def help_() -> Never:
+        _die_with_parent(request.alive)
+        argv = marshal.loads(os.pread(request.spec, os.fstat(request.spec).st_size, 0))  # noqa: S302 - written by our own session
+        wake = _wake_on_child()
+        pid = os.fork()
+        if pid == 0:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            os.setsid()
+            for target, fd in enumerate((*request.streams, request.net or 0)):
+                os.dup2(fd, target)
+            linux.close_on_exec_from(4)
+            os.execv(argv[0], argv)  # noqa: S606 - a program that the caller looked up
+        _supervise(request, pid, None, 2.0, wake)
+
+    _guarded(request, help_)
 
 
 def _guarded(request: Request, body: Callable[[], Never]) -> Never:
@@ -116,7 +138,7 @@ def _run(request: Request) -> Never:
         os.close(fd)  # or a reader of the output would wait for this process
     # The step may not look into this process, which has all capabilities of the container's namespace.
     linux.prctl(linux.PR_SET_DUMPABLE, 0)
-    _supervise(request, pid, spec, wake)
+    _supervise(request, pid, spec.timeout, spec.grace, wake)
 
 
 def _execute(request: Request, spec: ExecSpec, user: users.User, streams: tuple[int, int, int]) -> Never:
@@ -197,12 +219,12 @@ def _wake_on_child() -> int:
     return read
 
 
-def _supervise(request: Request, child: int, spec: ExecSpec, wake: int) -> Never:
+def _supervise(request: Request, child: int, timeout: float | None, grace: float, wake: int) -> Never:
     """Reap until the command has ended, pass signals on, keep the time; then end what is left and report."""
     poll = select.poll()
     poll.register(wake, select.POLLIN)
     poll.register(request.control.fileno(), select.POLLIN)
-    stop = _Stop(child, spec)
+    stop = _Stop(child, timeout, grace)
     while (status := _reap(child)) is None:
         events = dict(poll.poll(stop.milliseconds()))
         if wake in events:
@@ -226,9 +248,9 @@ def _supervise(request: Request, child: int, spec: ExecSpec, wake: int) -> Never
 class _Stop:
     """When to send SIGTERM and, `grace` seconds later, SIGKILL to the command's process group."""
 
-    def __init__(self, child: int, spec: ExecSpec) -> None:
-        self._group, self._grace = -child, spec.grace
-        self._at = None if spec.timeout is None else time.monotonic() + spec.timeout
+    def __init__(self, child: int, timeout: float | None, grace: float) -> None:
+        self._group, self._grace = -child, grace
+        self._at = None if timeout is None else time.monotonic() + timeout
         self._asked = False
         self.timed_out = False
 

@@ -26,9 +26,11 @@ _SYS_OPEN_TREE, _SYS_MOVE_MOUNT, _SYS_CLOSE_RANGE, _SYS_OPENAT2, _SYS_MOUNT_SETA
 _MACHINE = os.uname().machine
 _SYS_PIVOT_ROOT, _SYS_CLONE = (41, 220) if _MACHINE == "aarch64" else (155, 56)
 
-# PyDLL keeps the interpreter lock: after a bare clone the child must not have to take a lock that somebody held.
-_libc = ctypes.PyDLL(None, use_errno=True)
+_libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
+# PyDLL keeps the interpreter lock: after a bare clone the child must not have to take a lock that somebody held.
+_locked = ctypes.PyDLL(None, use_errno=True)
+_locked.syscall.restype = ctypes.c_long
 _LONG = ctypes.c_long
 
 
@@ -88,7 +90,7 @@ def clone(flags: int) -> tuple[int, int]:
     """
     pidfd = ctypes.c_int(-1)
     number = _LONG(flags | CLONE_PIDFD | _SIGCHLD)
-    pid = _libc.syscall(_LONG(_SYS_CLONE), number, None, ctypes.byref(pidfd), None, None)
+    pid = _locked.syscall(_LONG(_SYS_CLONE), number, None, ctypes.byref(pidfd), None, None)
     _check(int(pid), "clone")
     return (0, -1) if pid == 0 else (int(pid), pidfd.value)
 

@@ -57,26 +57,32 @@ class Zygote:
 
         Raises SandboxError when no process can be made. What else goes wrong is told by `Process.wait`.
         """
+        net = spec.netns if isinstance(spec.netns, str) else "handle"
+        extra = () if isinstance(spec.netns, str) else (spec.netns.fileno(),)
+        kind = "exec-as-init" if spec.no_init else "exec"
+        with _Descriptors() as opened:
+            opened.add(_memory("spec", marshal.dumps(to_wire(spec))))
+            opened.add(_stdin(spec))
+            return await self._request((kind, net), (*opened.fds, stdout, stderr), extra)
+
+    async def helper(self, argv: tuple[str, ...], netns: int) -> Process:
+        """Start a program of the host, without output, that finds the network namespace at descriptor 3 and dies with the session."""
+        with _Descriptors() as opened:
+            opened.add(_memory("argv", marshal.dumps(argv)))
+            for flags in (os.O_RDONLY, os.O_WRONLY, os.O_WRONLY):
+                opened.add(os.open("/dev/null", flags))
+            return await self._request(("helper", ""), tuple(opened.fds), (netns,))
+
+    async def _request(self, message: tuple[str, str], fds: tuple[int, ...], extra: tuple[int, ...]) -> Process:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        opened: list[int] = []
         try:
-            opened = [_memory("spec", marshal.dumps(to_wire(spec))), _stdin(spec)]
-            fds = [*opened, stdout, stderr, theirs.fileno()]
-            net = spec.netns if isinstance(spec.netns, str) else "handle"
-            if not isinstance(spec.netns, str):
-                fds.append(spec.netns.fileno())
-            socket.send_fds(self._sock, [marshal.dumps((net, spec.no_init))], fds)
-        except BrokenPipeError as error:
+            socket.send_fds(self._sock, [marshal.dumps(message)], [*fds, theirs.fileno(), *extra])
+        except OSError as error:
             ours.close()
-            raise SandboxError("the forkserver is gone", hint="start the session again") from error
-        except BaseException:
-            ours.close()
-            raise
+            raise SandboxError(f"the forkserver is gone ({error.strerror})", hint="start the session again") from error
         finally:
             theirs.close()
-            for fd in opened:
-                os.close(fd)
-        process = Process(ours, spec)
+        process = Process(ours)
         await process.started()
         return process
 
@@ -91,9 +97,8 @@ class Zygote:
 class Process:
     """One container. `pid` is its first process (or the one that watches it) as the host sees it."""
 
-    def __init__(self, control: socket.socket, spec: ExecSpec) -> None:
+    def __init__(self, control: socket.socket) -> None:
         self.pid = 0
-        self._spec = spec
         self._pidfd = -1
         self._control = control
         self._killed = False
@@ -205,6 +210,23 @@ class Process:
     def __del__(self) -> None:
         for fd in self._files.values():
             os.close(fd)
+
+
+class _Descriptors:
+    """Descriptors that are open for the time of one request."""
+
+    def __init__(self) -> None:
+        self.fds: list[int] = []
+
+    def __enter__(self) -> _Descriptors:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for fd in self.fds:
+            os.close(fd)
+
+    def add(self, fd: int) -> None:
+        self.fds.append(fd)
 
 
 def _memory(name: str, data: bytes) -> int:
