@@ -48,6 +48,12 @@ class BlobWriter:
         self._hash.update(data)
         self._file.write(data)
 
+    def restart(self) -> None:
+        """Throw away what was written, for a source that can only begin anew."""
+        self._file.seek(0)
+        self._file.truncate()
+        self._hash, self.size = hashlib.sha256(), 0
+
     @property
     def digest(self) -> str:
         """The digest of what was written so far."""
