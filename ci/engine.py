@@ -37,6 +37,7 @@ RUNNER_HOST, CLI, PORT, TOKEN = (
 _LAUNCH = "import sys; sys.path.insert(0, sys.argv.pop(1)); from pocket.cli import main; sys.exit(main())"
 _START_SECONDS = {"pocket": 60, "dagger": 300}
 _STOP_SECONDS = 20
+_TIERS = {"single-uid": "rootless (single uid)", "subuid": "rootless (several uids)"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,7 +244,8 @@ class Session:
     def _take(self, line: str) -> None:
         if not self._said and self.choice.kind == "pocket" and " · " in line:
             name, tier, *_ = line.split(" · ")
-            self.described.update(version=name.rpartition(" ")[2], tier=tier.removeprefix("tier "))
+            tier = tier.removeprefix("tier ")
+            self.described.update(version=name.rpartition(" ")[2], tier=_TIERS.get(tier, tier))
         self._said.append(line)
 
     def _words(self) -> str:

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 SIGNALLED = 128
+# Outside the table, like sysexits.h's EX_SOFTWARE: never the verdict on a subject.
+BUG = 70
 
 
 class Exit(IntEnum):
@@ -28,9 +30,11 @@ _ORDER = (Exit.USAGE, Exit.FAILED, Exit.BLOCKED, Exit.INFRA, Exit.INCONCLUSIVE, 
 
 
 def worst(codes: Iterable[int]) -> int:
-    """Return the code that counts: 128+n, then 2, 1, 3, 5, 4, 6; 0 when there is none of them."""
+    """Return the code that counts: 128+n, then a bug, then 2, 1, 3, 5, 4, 6; 0 when there is none of them."""
     held = [int(code) for code in codes if code]
     signals = [code for code in held if code > SIGNALLED]
     if signals:
         return max(signals)
+    if BUG in held:
+        return BUG
     return next((int(code) for code in _ORDER if code in held), 0)

@@ -66,17 +66,27 @@ class Memo:
         self.point(entry)
 
     def point(self, entry: Entry) -> None:
-        """Note that `entry` is what holds in this working tree now, for `why`."""
+        """Note that `entry` is what holds in this working tree now, and what held before it, for `why`."""
         pointer = self._here / entry.stage
-        if not pointer.exists() or pointer.read_text() != entry.key:
-            write_atomically(pointer, entry.key.encode())
+        held = self._pointed(entry.stage)
+        if not held or held[0] != entry.key:
+            write_atomically(pointer, "\n".join([entry.key, *held[:1]]).encode())
 
     def last(self, stage: str) -> Entry | None:
         """Return what held in this working tree the last time."""
+        held = self._pointed(stage)
+        return _read(self._directory / stage / f"{held[0]}.json") if held else None
+
+    def before(self, entry: Entry) -> Entry | None:
+        """Return what held in this working tree before `entry` did."""
+        held = self._pointed(entry.stage)
+        return _read(self._directory / entry.stage / f"{held[1]}.json") if len(held) > 1 and held[0] == entry.key else None
+
+    def _pointed(self, stage: str) -> list[str]:
         try:
-            return _read(self._directory / stage / f"{(self._here / stage).read_text()}.json")
+            return (self._here / stage).read_text().split()
         except OSError:
-            return None
+            return []
 
     def restore(self, entry: Entry, directory: Path) -> None:
         """Copy the entry's files into a run's directory."""

@@ -50,20 +50,20 @@ class Telemetry:
     on_output: Callable[[str, str], None]
     _spans: dict[bytes, _Span] = field(default_factory=dict)
     _stages: dict[bytes, str] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _news: threading.Condition = field(default_factory=threading.Condition)
     _heard: float = 0.0
 
     def stage_span(self, stage: str) -> bytes:
         """Return the id (8 bytes) of a new span that stands for a stage."""
         identity = secrets.token_bytes(8)
-        with self._lock:
+        with self._news:
             self._stages[identity] = stage
         return identity
 
     def execs(self, stage: str) -> dict[str, int] | None:
         """Return how many of a stage's steps ran and how many were cached; None when nothing was told of any."""
         outcome: dict[str, bool] = {}
-        with self._lock:
+        with self._news:
             for identity, span in self._spans.items():
                 if span.name in _EXECS and self._stage_of(identity) == stage and not self._defers(span):
                     step = str(span.attributes.get(_DIGEST) or identity.hex())
@@ -74,19 +74,20 @@ class Telemetry:
         cached = sum(outcome.values())
         return {"ran": len(outcome) - cached, "cached": cached}
 
-    def settled(self, stage: str, since: float) -> bool:
-        """Tell whether everything about a stage that ended at `since` (monotonic seconds) has probably arrived."""
-        with self._lock:
-            under_way = any(span.name in _EXECS and not span.ended and self._stage_of(key) == stage for key, span in self._spans.items())
-            return self._heard > since and not under_way
+    def wait_settled(self, stage: str, *, timeout: float) -> None:
+        """Wait until everything about a stage that has just ended has probably arrived, at most `timeout` seconds."""
+        ended = time.monotonic()
+        with self._news:
+            self._news.wait_for(lambda: self._heard > ended and not self._under_way(stage), timeout)
 
     def take_spans(self, request: bytes) -> None:
         """Take an ExportTraceServiceRequest."""
         from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
         message = ExportTraceServiceRequest.FromString(request)
-        with self._lock:
+        with self._news:
             self._heard = time.monotonic()
+            self._news.notify_all()
             for resource in message.resource_spans:
                 for scope in resource.scope_spans:
                     for span in scope.spans:
@@ -104,7 +105,7 @@ class Telemetry:
             for record in scope.log_records
             if record.body.string_value and not {_VERBOSE, _EOF} & {item.key for item in record.attributes}
         ]
-        with self._lock:
+        with self._news:
             told = [(stage, text) for identity, text in pieces if (stage := self._stage_of(identity))]
         for stage, text in told:
             self.on_output(stage, text)
@@ -124,6 +125,9 @@ class Telemetry:
             end=span.end_time_unix_nano,
             failed=span.status.code == 2,
         )
+
+    def _under_way(self, stage: str) -> bool:
+        return any(span.name in _EXECS and not span.ended and self._stage_of(identity) == stage for identity, span in self._spans.items())
 
     def _stage_of(self, identity: bytes) -> str:
         for _ in range(256):

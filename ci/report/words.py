@@ -1,0 +1,142 @@
+"""The lines of the terminal report as text, made from the record alone: the same facts in the same order on every kind of terminal."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from typing import TYPE_CHECKING
+
+from ci import __version__
+from ci.exits import SIGNALLED
+
+if TYPE_CHECKING:
+    from ci.record import RunRecord, StageEntry
+
+MARKS = {"passed": "✓", "reused": "=", "failed": "✗", "cancelled": "✗", "skipped": "◦", "waiting": "◦", "running": "▸"}
+_HOSTS = {"local": "local run", "github": "GitHub", "gitlab": "GitLab"}
+_COLUMN = 40
+
+
+def program() -> str:
+    """Return how this program was started, for commands that are shown to be repeated."""
+    return "python -m ci" if sys.argv[0].endswith("__main__.py") else "weighbridge"
+
+
+def seconds(value: float) -> str:
+    """Return a duration: `0.2 s`, `41.3 s`, `2 min 05 s`."""
+    if value < 99.95:
+        return f"{value:.1f} s"
+    return f"{int(value + 0.5) // 60} min {int(value + 0.5) % 60:02d} s"
+
+
+def subject(record: RunRecord) -> str:
+    """Return what runs: `weighbridge 0.1.0 · digits-vlm @ 4f1c2ab (dirty: 2 files)`."""
+    count = len(record.facts.dirty)
+    dirty = f" (dirty: {count} file{'s' if count > 1 else ''})" if count else ""
+    return f"weighbridge {__version__} · {record.subject} @ {record.facts.short}{dirty}"
+
+
+def head(record: RunRecord) -> str:
+    """Return the first line of a run in which something has to be done."""
+    event = f", {record.facts.event.replace('_', ' ')}" if record.facts.host != "local" else ""
+    return f"{subject(record)} · {_HOSTS[record.facts.host]}{event}"
+
+
+def engine(record: RunRecord, also: str = "") -> str:
+    """Return the line about the engine; `also` names a container runtime that is here too."""
+    known = record.engine
+    if not known:
+        return "engine   not needed"
+    name = ", ".join(part for part in (known.get("engine", ""), known.get("tier", "")) if part)
+    parts = [name, known.get("version", ""), known.get("why", "")]
+    note = f"    {also} is here too: --engine dagger" if also and known.get("engine") == "pocket" else ""
+    return "engine   " + " · ".join(part for part in parts if part) + note
+
+
+def base(record: RunRecord) -> str:
+    """Return the line about the base: which, and why not the one that is configured."""
+    known = record.base
+    if not known:
+        return "base     not needed"
+    if known["kind"] != "host":
+        return f"base     {known['description']} · {known['identity'][:19]}…"
+    refused = "; ".join([*known["tried"], "releases refuse this base"] if known["tried"] else [])
+    return f"base     host → {known['description']}" + (f"    {refused}" if refused else "")
+
+
+def plan(record: RunRecord) -> str:
+    """Return the line about the plan."""
+    running = [" ".join(part for part in (stage.name, stage.detail) if part) for stage in record.plan.stages if stage.do == "run"]
+    skipped = [f"{stage.name}: {stage.why}" for stage in record.plan.stages if stage.do == "skip"]
+    return "plan     " + " · ".join(running) + (f"    not {'; '.join(skipped)}" if skipped else "")
+
+
+def width(record: RunRecord) -> int:
+    """Return the width of the column of names."""
+    return max(12, *(len(name) for name in record.stages))
+
+
+def stage(entry: StageEntry, columns: int) -> str:
+    """Return the line of a stage that ended."""
+    took = "" if entry.status == "reused" else seconds(entry.seconds)
+    said = f"reused: {entry.why}" if entry.status == "reused" else " · ".join(part for part in (entry.summary, steps(entry)) if part)
+    return f" {MARKS[entry.status]} {entry.name:<{columns}} {took:>10}   {said}".rstrip()
+
+
+def steps(entry: StageEntry) -> str:
+    """Return how many of a stage's steps the engine ran: `5 steps, 3 cached`."""
+    if not entry.execs:
+        return ""
+    ran, cached = entry.execs["ran"], entry.execs["cached"]
+    count = f"{ran + cached} step{'s' if ran + cached > 1 else ''}"
+    return f"{count}, {'all' if not ran else cached} cached" if cached else count
+
+
+def failure(entry: StageEntry, record: RunRecord) -> list[str]:
+    """Return what is shown of a failure below its line: places, the program's own last words, what to do."""
+    problem = entry.failure
+    if problem is None:
+        return []
+    lines = problem.message.splitlines()[1:]
+    for finding in problem.findings[:10]:
+        place = f"{finding.file}:{finding.line}" if finding.file and finding.line else finding.file
+        lines.append(f"{finding.name or finding.message:<{_COLUMN}} {place}".rstrip())
+        if finding.name and finding.message:
+            lines.append(f"  {finding.message}")
+    if len(problem.findings) > 10:
+        lines.append(f"and {len(problem.findings) - 10} more")
+    if problem.tail.strip():
+        lines += ["", *problem.tail.rstrip().splitlines()]
+    advice = problem.hint.splitlines()
+    lines += ["", *advice] if advice else []
+    arguments = f" -- {shlex.join(problem.again)}" if problem.again else ""
+    lines += ["", f"again, just this     {program()} run --only {entry.name}{arguments}"]
+    if (record.directory / "logs" / f"{entry.name}.log").exists():
+        lines.append(f"whole output         {record.directory.relative_to(record.root)}/logs/{entry.name}.log")
+    return ["", *(f"   {line}".rstrip() for line in lines), ""]
+
+
+def end(record: RunRecord) -> list[str]:
+    """Return the last lines of a run."""
+    where = f"record {record.directory.relative_to(record.root)}"
+    if record.exit == 0:
+        pushed = record.stages.get("push")
+        return [f"passed in {seconds(record.seconds)}" + (f"    {pushed.summary}" if pushed and pushed.summary else ""), where]
+    failed = [entry.name for entry in record.stages.values() if entry.status == "failed"]
+    code = record.exit or 0
+    cause = f"{', '.join(failed)} failed" if failed else "interrupted" if code > SIGNALLED else record.status
+    cause = f"interrupted by signal {code - SIGNALLED}" if code > SIGNALLED else cause
+    rest = [entry.name for entry in record.stages.values() if entry.status == "skipped" and entry.why.startswith("not run")]
+    stopped = [entry.name for entry in record.stages.values() if entry.status == "cancelled"]
+    parts = [f"stopped: {cause} (exit {code})."]
+    parts += [f"Cancelled: {', '.join(stopped)}."] if stopped else []
+    parts += [f"Not run: {', '.join(rest)}."] if rest else []
+    return [" ".join(parts), where]
+
+
+def nothing_changed(record: RunRecord) -> str:
+    """Return the one line of a run in which everything was reused."""
+    reused = [entry for entry in record.stages.values() if entry.status == "reused"]
+    since = max((entry.from_run for entry in reused), default="")
+    count = f"{len(reused)} stage{'s' if len(reused) != 1 else ''} reused in {seconds(record.seconds)}"
+    return f"{subject(record)} · nothing changed since run {since} (passed): {count}"

@@ -1,0 +1,33 @@
+"""What to run, as one value: what the command line, the configuration and the surroundings came to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+    from pathlib import Path
+
+    from ci.config.model import BaseConfig, Config
+    from ci.engine import EngineChoice
+    from ci.facts import Facts
+    from ci.plan import Plan
+    from ci.stage import Base, Stage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What to run."""
+
+    config: Config
+    facts: Facts
+    plan: Plan
+    stages: Mapping[str, Stage]
+    root: Path
+    cache: Path
+    engine: EngineChoice
+    extra: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Stage → arguments from the command line; such a stage is neither reused nor remembered."""
+    resolve_base: Callable[[BaseConfig, Path, Path], Awaitable[Base]] | None = None
+    """`(config.base, root, cache)`; None for `ci.base.choice.resolve`."""

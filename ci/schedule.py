@@ -1,0 +1,127 @@
+"""What the memo knows: for each planned stage its inputs and, when an earlier result stands, that result; otherwise why not.
+
+This is the part of a run that costs nothing: it opens no session, starts no event loop and imports nothing that is slow. A run in which
+every stage is reused ends here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ci.files import Digests, digest_of
+from ci.hydrate import dehydrate
+from ci.inputs import Code, Inputs, differences, inputs_of, python_identity
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from ci.config.model import Config
+    from ci.engine import EngineChoice
+    from ci.facts import Facts
+    from ci.memo import Entry, Memo
+    from ci.stage import Base, Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether a stage can be reused."""
+
+    entry: Entry | None
+    inputs: Inputs | None
+    """None when they are not known yet: a stage before it has to run first, or the base is not resolved."""
+    why: str
+    """Why the stage runs; for a reused stage, what makes it the same."""
+
+    @property
+    def key(self) -> str:
+        """Return the memo key, or an empty string while the inputs are not known."""
+        return self.inputs.key() if self.inputs else ""
+
+
+@dataclass(slots=True, kw_only=True)
+class Schedule:
+    """Looks stages up in the memo, for one run."""
+
+    config: Config
+    facts: Facts
+    root: Path
+    cache: Path
+    stages: Mapping[str, Stage]
+    memo: Memo
+    engine: EngineChoice
+    base: Base | None = None
+    identities: dict[str, Any] = field(default_factory=dict)
+    """Stage → the part of its result that others depend on, for stages that passed or were reused."""
+    _digests: Digests = field(init=False)
+    _code: Code = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._digests = Digests(self.root, self.cache / "stat" / f"{digest_of(str(self.root))[:16]}.json")
+        self._code = Code(self.cache, self.stages)
+        self.base = self.memo.base(self.base_question())
+
+    def base_question(self) -> str:
+        """Identify what the base was asked to be, and where: the memo keeps the answer under it."""
+        return digest_of([dehydrate(self.config.base), python_identity(), str(self.root) if "archive" in self.config.base.image else ""])
+
+    def take_base(self, base: Base) -> None:
+        """Use this base from now on, and remember it."""
+        self.base = base
+        self.memo.remember_base(self.base_question(), base)
+
+    def inputs(self, stage: Stage) -> Inputs:
+        """Return the inputs of a stage whose needs are done, read anew."""
+        return inputs_of(
+            stage,
+            config=self.config,
+            facts=self.facts,
+            digests=self._digests,
+            code=self._code,
+            needs=self.identities,
+            engine=self.engine.identity(self._code.engine() if self.engine.kind == "pocket" else ""),
+            base=self.base.identity if self.base else "",
+        )
+
+    def look_up(self, stage: Stage) -> Verdict:
+        """Say whether a stage whose needs are done can be reused."""
+        if stage.inputs(self.config).base and self.base is None:
+            return Verdict(None, None, self._history(stage, None))
+        inputs = self.inputs(stage)
+        entry = self.memo.find(stage.name, inputs.key())
+        if entry is None:
+            return Verdict(None, inputs, self._history(stage, inputs))
+        gone = stage.gone(entry.result, self.config, self.root, self.cache)
+        if gone:
+            return Verdict(None, inputs, gone)
+        return Verdict(entry, inputs, "none of its inputs changed")
+
+    def survey(self, names: list[str]) -> dict[str, Verdict]:
+        """Look up all planned stages without running any: those that depend on one that must run are not known yet."""
+        verdicts: dict[str, Verdict] = {}
+        for name in names:
+            stage = self.stages[name]
+            unknown = [need for need in stage.needs if need not in self.identities]
+            if unknown:
+                verdicts[name] = Verdict(None, None, f"depends on {', '.join(unknown)}")
+                continue
+            verdict = verdicts[name] = self.look_up(stage)
+            if verdict.entry:
+                self.identities[name] = verdict.entry.identity
+        return verdicts
+
+    def save(self) -> None:
+        """Keep what was learned about files."""
+        self._digests.save()
+        self._code.save()
+
+    def _history(self, stage: Stage, inputs: Inputs | None) -> str:
+        last = self.memo.last(stage.name)
+        if last is None:
+            return "never passed here"
+        if inputs is None:
+            return "its base image is not known"
+        changed = differences(last.inputs, inputs)
+        more = f" and {len(changed) - 2} more" if len(changed) > 2 else ""
+        return ", ".join(changed[:2]) + more if changed else "its result is no longer in the cache"
