@@ -11,13 +11,12 @@ import struct
 
 _NLM_REQUEST, _NLM_ACK, _NLM_EXCL, _NLM_CREATE = 1, 4, 0x200, 0x400
 _NLMSG_ERROR = 2
-_RTM_NEWLINK, _RTM_DELLINK, _RTM_NEWADDR, _RTM_NEWROUTE = 16, 17, 20, 24
+_RTM_NEWLINK, _RTM_DELLINK, _RTM_NEWADDR = 16, 17, 20
 _IFF_UP = 1
 _IFLA_IFNAME, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 3, 10, 18, 28
 _INFO_KIND, _INFO_DATA, _VETH_PEER = 1, 2, 1
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST = 1, 2, 4
-_RTA_OIF, _RTA_GATEWAY = 4, 5
-_RT_TABLE_MAIN, _RTPROT_BOOT, _RT_SCOPE_UNIVERSE, _RTN_UNICAST = 254, 3, 0, 1
+_RT_SCOPE_UNIVERSE = 0
 
 
 def add_bridge(name: str) -> None:
@@ -55,15 +54,6 @@ def add_address(name: str, address: str, prefix: int) -> None:
     head = struct.pack("=BBBBI", socket.AF_INET, prefix, 0, _RT_SCOPE_UNIVERSE, socket.if_nametoindex(name))
     body = head + _attribute(_IFA_LOCAL, raw) + _attribute(_IFA_ADDRESS, raw) + _attribute(_IFA_BROADCAST, broadcast)
     _request(_RTM_NEWADDR, body, create=True)
-
-
-def add_default_route(gateway: str, name: str) -> None:
-    """Send everything that is not local to `gateway` through an interface."""
-    head = struct.pack(
-        "=BBBBBBBBI", socket.AF_INET, 0, 0, 0, _RT_TABLE_MAIN, _RTPROT_BOOT, _RT_SCOPE_UNIVERSE, _RTN_UNICAST, 0
-    )  # fmt: skip
-    interface = struct.pack("=I", socket.if_nametoindex(name))
-    _request(_RTM_NEWROUTE, head + _attribute(_RTA_GATEWAY, socket.inet_aton(gateway)) + _attribute(_RTA_OIF, interface), create=True)
 
 
 def _link(index: int, *, up: bool = False) -> bytes:

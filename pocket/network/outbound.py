@@ -50,14 +50,14 @@ class Way:
         if not self.program:
             return None
         process = await zygote.helper(self._argv(), netns)
+        ended = asyncio.ensure_future(process.wait())
         try:
             async with asyncio.timeout(_READY_SECONDS):
-                while _INTERFACE not in await interfaces():
-                    await asyncio.sleep(0.005)
+                while not ended.done() and _INTERFACE not in await interfaces():
+                    await asyncio.wait((ended,), timeout=0.005)
         except TimeoutError:
             process.kill()
-            return None  # the step may not need it; what does will say "network is unreachable"
-        return process
+        return process  # without an interface the step may still succeed; what needs it will say "network is unreachable"
 
     def _argv(self) -> tuple[str, ...]:
         path = "/proc/self/fd/3"  # where the forkserver puts the namespace
@@ -69,11 +69,13 @@ class Way:
         return (self.program, "--foreground", "--quiet", "--config-net", "--ipv4-only", *address, *ports, "--netns-only", "--netns", path)
 
 
-def find() -> Way:
+def find(tier: str) -> Way:
     """Choose the program: the first of pasta and slirp4netns that is installed and can work here."""
-    for name in ("pasta", "slirp4netns"):
+    # Started by real root, pasta becomes `nobody`, who may not open our namespaces.
+    names = ("slirp4netns",) if tier == "root" else ("pasta", "slirp4netns")
+    for name in names:
         if program := shutil.which(name):
             if not os.access(_TUN, os.R_OK | os.W_OK):
                 return Way(reason=f"{name} is installed, but {_TUN} cannot be opened")
             return Way(name=name, program=program)
-    return Way(reason="neither pasta nor slirp4netns is installed")
+    return Way(reason=f"{' or '.join(names)} is not installed")

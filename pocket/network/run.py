@@ -72,7 +72,7 @@ class RunNetwork:
         self._next = _FIRST
         self._used: set[int] = set()
         self._home = -1
-        self._way = outbound.find()
+        self._way = outbound.find(zygote.tier.name)
 
     @property
     def outbound(self) -> str:
@@ -200,7 +200,7 @@ def _make_namespace(home: int, number: int) -> int:
         with _Visit(fd, home):
             netlink.add_address("eth0", _address(number), PREFIX)
             netlink.set_up("eth0")
-            netlink.add_default_route(GATEWAY, "eth0")
+            # No default route: what leads out adds its own, and without one a connection fails at once instead of hanging.
     except BaseException:
         os.close(fd)
         raise

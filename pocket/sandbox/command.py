@@ -31,9 +31,7 @@ def execute(spec: ExecSpec, tier: Tier, user: User, streams: tuple[int, int, int
     for target, fd in enumerate(streams):
         os.dup2(fd, target)
     linux.close_on_exec_from(3)
-    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD):
-        signal.signal(number, signal.SIG_DFL)  # Python ignores the first two; an ignored signal would stay so after execve
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    default_signals()
     resource.setrlimit(resource.RLIMIT_NOFILE, nofile)
     os.umask(0o022)
     os.chdir(spec.cwd)
@@ -44,6 +42,14 @@ def execute(spec: ExecSpec, tier: Tier, user: User, streams: tuple[int, int, int
     except OSError as error:
         message = _MESSAGES.get(error.errno or 0, (error.strerror or "").lower())
         _refuse(f"fork/exec {spec.argv[0]}: {message}")
+
+
+def default_signals() -> None:
+    """Undo what Python and the forkserver ignore: an ignored signal would stay so after execve."""
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def _environment(spec: ExecSpec, user: User) -> dict[str, str]:

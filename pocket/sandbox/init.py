@@ -81,8 +81,7 @@ def run_helper(request: Request) -> Never:
         wake = _wake_on_child()
         pid = os.fork()
         if pid == 0:
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            command.default_signals()
             os.setsid()
             for target, fd in enumerate((*request.streams, request.net or 0)):
                 os.dup2(fd, target)
@@ -142,7 +141,6 @@ def _run(request: Request) -> Never:
 
 
 def _execute(request: Request, spec: ExecSpec, user: users.User, streams: tuple[int, int, int]) -> Never:
-    signal.set_wakeup_fd(-1)
     try:
         command.execute(spec, request.tier, user, streams, request.nofile)
     except OSError as error:

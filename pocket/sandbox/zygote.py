@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 class Zygote:
     """The forkserver, seen from the session."""
 
-    def __init__(self, pid: int, sock: socket.socket) -> None:
+    def __init__(self, pid: int, sock: socket.socket, tier: Tier) -> None:
         self.pid = pid
+        self.tier = tier
         self._sock = sock
 
     @classmethod
@@ -50,7 +51,7 @@ class Zygote:
         if message:
             os.waitpid(pid, 0)
             raise SandboxError(message, hint=hint)
-        return cls(pid, ours)
+        return cls(pid, ours, tier)
 
     async def spawn(self, spec: ExecSpec, *, stdout: int, stderr: int) -> Process:
         """Start a container; the command writes to the given descriptors, which remain the caller's to close.
