@@ -172,9 +172,9 @@ class Checkout:
         changed = data[:start] + bytes(tensors)
         weights.write_bytes(changed)
         before, after = (hashlib.sha256(content).hexdigest() for content in (data, changed))
-        for path in (self.subject / "weights").iterdir():
-            if path.suffix != ".safetensors" and before in (text := path.read_text()):
-                path.write_text(text.replace(before, after))
+        lock = self.subject / "model.lock"
+        assert before in (text := lock.read_text())
+        lock.write_text(text.replace(before, after))
 
     def configure(self, section: str, key: str, value: object) -> None:
         """Set one value of configs/pipeline.yaml."""
