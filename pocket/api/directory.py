@@ -253,7 +253,7 @@ async def sync(e: Engine, o: Obj) -> str:
 @field("Directory", "export", pure=False)
 async def export(e: Engine, d: Tree, path: str, wipe: bool) -> str:
     dest = e.host_path(path)
-    return await e.blocking(export_tree, await view(e, d), d.path, str(dest), wipe)
+    return await e.blocking(export_tree, await view(e, d), d.path, str(dest), wipe=wipe)
 
 
 @field("Directory", "dockerBuild")
