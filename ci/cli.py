@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from ci.plan import Plan
     from ci.stage import Stage
 
+_STARTED = time.monotonic()
 _EXITS = """exit codes: 0 passed · 1 a stage failed · 2 usage or configuration · 3 gate blocked · 4 gate inconclusive
 5 infrastructure (engine, network, registry, disk) · 6 time budget · 128+n ended by signal n"""
 
@@ -118,6 +120,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.extra and len(arguments.only) != 1:
         raise UsageError("arguments after -- go to one stage", hint="name it: run --only test -- -k name")
     request = Request(
+        started=_STARTED,
         config=config,
         facts=facts,
         plan=plan,

@@ -8,6 +8,7 @@ paths of the machine, the tier of the sandbox and everything secret are never in
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,8 +19,6 @@ from ci.files import Digests, digest_of
 from ci.hydrate import dehydrate
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from ci.config.model import Config
     from ci.facts import Facts
     from ci.stage import Stage

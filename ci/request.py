@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -29,5 +30,7 @@ class Request:
     engine: EngineChoice
     extra: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Stage → arguments from the command line; such a stage is neither reused nor remembered."""
+    started: float = field(default_factory=time.monotonic)
+    """When the program started, in monotonic seconds: what a person waits for includes that."""
     resolve_base: Callable[[BaseConfig, Path, Path], Awaitable[Base]] | None = None
     """`(config.base, root, cache)`; None for `ci.base.choice.resolve`."""

@@ -54,7 +54,7 @@ class _Run:
 
     def __init__(self, request: Request, reporter: Reporter) -> None:
         self.request, self.reporter = request, reporter
-        self.started = time.monotonic()
+        self.started = request.started
         self.record = RunRecord.begin(request.root, request.plan, request.facts)
         self.names = [stage.name for stage in request.plan.running()]
         self.schedule = Schedule(

@@ -82,7 +82,7 @@ class Live:
         with self._lock:
             frame = _FRAMES[int(time.monotonic() * 10) % len(_FRAMES)]
             lines = [self._engine or f"engine   {frame}", self._base or f"base     {frame}", words.plan(self._record), ""]
-            lines += [self._row(entry, frame) for entry in self._record.stages.values() if not entry.why.startswith("not asked")]
+            lines += [self._row(entry, frame) for entry in self._record.stages.values() if not words.unasked(entry.why)]
         return Group(*(Text.from_ansi(line, no_wrap=True, overflow="ellipsis") for line in lines))
 
     def _row(self, entry: StageEntry, frame: str) -> str:

@@ -67,8 +67,13 @@ def base(record: RunRecord) -> str:
 def plan(record: RunRecord) -> str:
     """Return the line about the plan."""
     running = [" ".join(part for part in (stage.name, stage.detail) if part) for stage in record.plan.stages if stage.do == "run"]
-    skipped = [f"{stage.name}: {stage.why}" for stage in record.plan.stages if stage.do == "skip"]
+    skipped = [f"{stage.name}: {stage.why}" for stage in record.plan.stages if stage.do == "skip" and not unasked(stage.why)]
     return "plan     " + " · ".join(running) + (f"    not {'; '.join(skipped)}" if skipped else "")
+
+
+def unasked(why: str) -> bool:
+    """Tell whether a stage is left out because the person at the keyboard left it out, who need not be told."""
+    return why.startswith("not asked for")
 
 
 def width(record: RunRecord) -> int:
