@@ -118,7 +118,7 @@ class RunNetwork:
         self._used.discard(attachment.number)
 
     async def connect(self, ip: str, port: int) -> socket.socket:
-        """Return a connected TCP socket (non-blocking) to an address of the network; OSError as connect(2) gives it."""
+        """Return a connected, non-blocking TCP socket to an address of the network; OSError when nobody answers."""
         sock = await self._in_thread(lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM))
         sock.setblocking(False)
         try:

@@ -38,7 +38,7 @@ def execute(spec: ExecSpec, tier: Tier, user: User, streams: tuple[int, int, int
     environment = _environment(spec, user)
     _become(spec, tier, user)
     try:
-        os.execve(_program(spec.argv[0], environment["PATH"]), spec.argv, environment)
+        os.execve(_program(spec.argv[0], environment["PATH"]), spec.argv, environment)  # noqa: S606 - running it is the purpose
     except OSError as error:
         message = _MESSAGES.get(error.errno or 0, (error.strerror or "").lower())
         _refuse(f"fork/exec {spec.argv[0]}: {message}")
@@ -64,7 +64,7 @@ def _program(name: str, path: str) -> str:
         candidate = f"{directory or '.'}/{name}"
         if os.path.isfile(candidate) and os.access(candidate, os.X_OK):
             return candidate
-    _refuse(f'exec: "{name}": executable file not found in $PATH')
+    return _refuse(f'exec: "{name}": executable file not found in $PATH')
 
 
 def _refuse(message: str) -> Never:

@@ -16,14 +16,14 @@ import select
 import signal
 import socket
 import struct
-import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Never
+from typing import TYPE_CHECKING, Any, Never
 
 from pocket.errors import PocketError
 from pocket.sandbox import command, linux, rootfs, users
 from pocket.sandbox.errors import StepError
 from pocket.sandbox.spec import ExecSpec, from_wire
+from pocket.sandbox.supervise import supervise, wake_on_child
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,12 +62,12 @@ def watch_from_outside(request: Request, net: str) -> Never:
 
     def watch() -> Never:
         _die_with_parent(request.alive)
-        wake = _wake_on_child()
+        wake = wake_on_child()
         pid, _ = linux.clone(namespaces(net))
         if pid == 0:
             _guarded(request, lambda: _run(request))
         spec = _read_spec(request.spec)
-        _supervise(request, pid, spec.timeout, spec.grace, wake)
+        _report(request, pid, wake, spec.timeout, spec.grace)
 
     _guarded(request, watch)
 
@@ -78,7 +78,7 @@ def run_helper(request: Request) -> Never:
     def help_() -> Never:
         _die_with_parent(request.alive)
         argv = marshal.loads(os.pread(request.spec, os.fstat(request.spec).st_size, 0))  # noqa: S302 - written by our own session
-        wake = _wake_on_child()
+        wake = wake_on_child()
         pid = os.fork()
         if pid == 0:
             command.default_signals()
@@ -87,7 +87,7 @@ def run_helper(request: Request) -> Never:
                 os.dup2(fd, target)
             linux.close_on_exec_from(4)
             os.execv(argv[0], argv)  # noqa: S606 - a program that the caller looked up
-        _supervise(request, pid, None, 2.0, wake)
+        _report(request, pid, wake, None, 2.0)
 
     _guarded(request, help_)
 
@@ -129,7 +129,7 @@ def _run(request: Request) -> Never:
     streams = (stdin, *request.streams[1:])
     if spec.no_init:
         _execute(request, spec, user, streams)
-    wake = _wake_on_child()
+    wake = wake_on_child()
     pid = os.fork()
     if pid == 0:
         _execute(request, spec, user, streams)
@@ -137,7 +137,7 @@ def _run(request: Request) -> Never:
         os.close(fd)  # or a reader of the output would wait for this process
     # The step may not look into this process, which has all capabilities of the container's namespace.
     linux.prctl(linux.PR_SET_DUMPABLE, 0)
-    _supervise(request, pid, spec.timeout, spec.grace, wake)
+    _report(request, pid, wake, spec.timeout, spec.grace)
 
 
 def _execute(request: Request, spec: ExecSpec, user: users.User, streams: tuple[int, int, int]) -> Never:
@@ -147,6 +147,12 @@ def _execute(request: Request, spec: ExecSpec, user: users.User, streams: tuple[
         what = f"{error.filename}: " if error.filename else ""
         _send(request.control, ("step", f"cannot run {spec.argv[0]}: {what}{(error.strerror or '').lower()}"))
         os._exit(125)
+
+
+def _report(request: Request, child: int, wake: int, timeout: float | None, grace: float) -> Never:
+    status, timed_out = supervise(request.control, child, wake, timeout=timeout, grace=grace)
+    _send(request.control, ("exit", status, timed_out))
+    os._exit(0)
 
 
 def _die_with_parent(alive: int) -> None:
@@ -207,98 +213,6 @@ def _working_directory(spec: ExecSpec, tier: Tier, user: users.User) -> tuple[st
     return tuple(p.lstrip("/") for p in reversed(missing))
 
 
-def _wake_on_child() -> int:
-    """Return a descriptor that becomes readable when a child has ended."""
-    read, write = os.pipe()
-    os.set_blocking(write, False)
-    os.set_blocking(read, False)
-    signal.set_wakeup_fd(write, warn_on_full_buffer=False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    return read
-
-
-def _supervise(request: Request, child: int, timeout: float | None, grace: float, wake: int) -> Never:
-    """Reap until the command has ended, pass signals on, keep the time; then end what is left and report."""
-    poll = select.poll()
-    poll.register(wake, select.POLLIN)
-    poll.register(request.control.fileno(), select.POLLIN)
-    stop = _Stop(child, timeout, grace)
-    while (status := _reap(child)) is None:
-        events = dict(poll.poll(stop.milliseconds()))
-        if wake in events:
-            with contextlib.suppress(BlockingIOError):
-                os.read(wake, 4096)
-        if request.control.fileno() in events:
-            message = request.control.recv(64)
-            if not message:
-                break  # the session is gone, and so are we
-            if message == b"t":
-                stop.begin()
-            else:
-                _kill(child, int(message[1:]))
-        stop.check()
-    if os.getpid() == 1:
-        _end_all()
-    _send(request.control, ("exit", -1 if status is None else status, stop.timed_out))
-    os._exit(0)
-
-
-class _Stop:
-    """When to send SIGTERM and, `grace` seconds later, SIGKILL to the command's process group."""
-
-    def __init__(self, child: int, timeout: float | None, grace: float) -> None:
-        self._group, self._grace = -child, grace
-        self._at = None if timeout is None else time.monotonic() + timeout
-        self._asked = False
-        self.timed_out = False
-
-    def milliseconds(self) -> float | None:
-        """Return how long may be waited until `check` has something to do."""
-        return None if self._at is None else max(0.0, self._at - time.monotonic()) * 1000 + 1
-
-    def check(self) -> None:
-        if self._at is None or time.monotonic() < self._at:
-            return
-        if self._asked:
-            _kill(self._group, signal.SIGKILL)
-            self._at = None
-        else:
-            self.timed_out = True
-            self.begin()
-
-    def begin(self) -> None:
-        if not self._asked:
-            self._asked = True
-            _kill(self._group, signal.SIGTERM)
-            self._at = time.monotonic() + self._grace
-
-
-def _reap(child: int) -> int | None:
-    """Collect every child that has ended; return the wait status of `child` if it is among them."""
-    while True:
-        try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return 0
-        if pid == child:
-            return status
-        if pid == 0:
-            return None
-
-
-def _kill(pid: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, number)
-
-
-def _end_all() -> None:
-    """Kill what the command left behind, so that nothing writes into the layer while it is committed."""
-    _kill(-1, signal.SIGKILL)
-    with contextlib.suppress(ChildProcessError):
-        while True:
-            os.waitpid(-1, 0)
-
-
-def _send(control: socket.socket, message: tuple[object, ...], fds: list[int] | None = None) -> None:
+def _send(control: socket.socket, message: tuple[Any, ...], fds: list[int] | None = None) -> None:
     with contextlib.suppress(OSError):  # nobody listens any more: the session is ending, and this process with it
         socket.send_fds(control, [marshal.dumps(message)], fds or [])

@@ -47,7 +47,7 @@ def _syscall(what: str, number: int, *args: int | bytes | None) -> int:
 
 
 def mount(source: str, target: str, fstype: str, flags: int = 0, data: str = "") -> None:
-    """Call mount(2); the data page holds at most 4095 bytes and is cut silently beyond, hence the check."""
+    """Mount a file system; the data page holds at most 4095 bytes and is cut silently beyond, hence the check."""
     packed = os.fsencode(data)
     if len(packed) > 4095:
         raise OSError(7, "mount options are longer than a page", target)
@@ -56,17 +56,17 @@ def mount(source: str, target: str, fstype: str, flags: int = 0, data: str = "")
 
 
 def umount(target: str, flags: int = MNT_DETACH) -> None:
-    """Call umount2(2)."""
+    """Take a mount away."""
     _check(_libc.umount2(os.fsencode(target), flags), target)
 
 
 def pivot_root(new: str, old: str) -> None:
-    """Call pivot_root(2)."""
+    """Make `new` the root of this mount namespace and put the old one at `old`."""
     _syscall(new, _SYS_PIVOT_ROOT, os.fsencode(new), os.fsencode(old))
 
 
 def unshare(flags: int) -> None:
-    """Call unshare(2)."""
+    """Leave the namespaces that the CLONE_NEW… flags name for fresh ones."""
     _check(_libc.unshare(flags), "unshare")
 
 
@@ -76,7 +76,7 @@ def setns(fd: int, kind: int) -> None:
 
 
 def prctl(option: int, arg2: int | bytes = 0, arg3: int | ctypes.Array[ctypes.c_char] = 0) -> int:
-    """Call prctl(2)."""
+    """Change a property of this process, named by a PR_… number."""
     second = ctypes.c_ulong(arg2) if isinstance(arg2, int) else arg2
     third = ctypes.c_ulong(arg3) if isinstance(arg3, int) else arg3
     return _check(_libc.prctl(option, second, third, ctypes.c_ulong(0), ctypes.c_ulong(0)), f"prctl {option}")

@@ -65,8 +65,8 @@ def enter(spec: ExecSpec, tier: Tier) -> Root:
         _attach(root, target, fd)
     if tier.name == "root" and not spec.insecure:
         _hide_proc()
-    for index, fd in enumerate(mounts):
-        _apply(root, spec, index, fd)
+    for index, source in enumerate(mounts):
+        _apply(root, spec, index, source)
     for path, fd in devices:
         _attach(root, path, fd)
     os.fchdir(old)

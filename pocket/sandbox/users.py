@@ -19,8 +19,9 @@ class User:
     home: str = "/root"
 
 
-def resolve(wanted: str, passwd: str = "/etc/passwd", group: str = "/etc/group") -> User:
+def resolve(wanted: str, etc: str = "/etc") -> User:
     """Return the user that `wanted` (name, uid, uid:gid, name:group or "") names; StepError when there is none."""
+    passwd, group = f"{etc}/passwd", f"{etc}/group"
     who, _, with_group = wanted.partition(":")
     entry = next((e for e in _entries(passwd, 7) if who and who in {e[0], e[2]}), None)
     if entry is None and not who:

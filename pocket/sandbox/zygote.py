@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from pocket.sandbox import forkserver, oom
 from pocket.sandbox.errors import SandboxError
@@ -219,7 +219,7 @@ class _Descriptors:
     def __init__(self) -> None:
         self.fds: list[int] = []
 
-    def __enter__(self) -> _Descriptors:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
