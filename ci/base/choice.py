@@ -130,7 +130,17 @@ async def _manifest_digest(image: str) -> str:
 
 
 async def _ask(image: str) -> str:
-    raise _NotUsable("no registry client")
+    from pocket.oci.client import Client, Retry
+    from pocket.oci.errors import PocketError
+
+    try:
+        async with Client(retry=Retry(attempts=1)) as client:
+            digest = await client.exists(image)
+    except PocketError as error:
+        raise _NotUsable(str(error)) from error
+    if digest is None:
+        raise _NotUsable("the registry does not have it")
+    return digest
 
 
 async def _reachable(registry: str) -> None:

@@ -89,6 +89,7 @@ class Server:
         self._health = health
         self._timeout = timeout
         self._local = threading.local()
+        self._open: set[http.client.HTTPConnection] = set()
 
     def request(self, method: str, path: str, body: bytes | None = None, timeout: float | None = None) -> tuple[int, bytes]:
         """Send one request; a kept connection that the server has closed meanwhile is replaced once."""
@@ -100,6 +101,7 @@ class Server:
                 self._drop()
         connection = http.client.HTTPConnection(self._host, self._port, timeout=timeout or self._timeout)
         self._local.connection = connection
+        self._open.add(connection)
         try:
             return self._exchange(connection, method, path, body)
         except BaseException:
@@ -131,7 +133,13 @@ class Server:
         connection = getattr(self._local, "connection", None)
         if connection is not None:
             connection.close()
+            self._open.discard(connection)
         self._local.connection = None
+
+    def close(self) -> None:
+        """Close the connections of all threads, which have ended."""
+        while self._open:
+            self._open.pop().close()
 
 
 def answer(status: int, data: bytes) -> tuple[str, str, str]:
@@ -172,6 +180,7 @@ class Evaluation:
             pause.wait(0.1)
             last = self.server.healthy()
         status, data = self.server.request("GET", "/v1/models")
+        self.server.close()
         try:
             self.model = json.loads(data)["data"][0]["id"]
         except (ValueError, LookupError, TypeError):
@@ -191,6 +200,7 @@ class Evaluation:
             again = [] if self.gone.is_set() else [index for index, row in enumerate(rows) if row["error_class"]]
             for index, row in zip(again, pool.map(lambda index: self.ask(*tasks[index]), again)):  # noqa: B905  Python 3.8 knows no strict
                 rows[index] = {**row, "attempts": 2}
+        self.server.close()
         self.show(last=True)
         return rows
 

@@ -43,8 +43,8 @@ async def run(ctx: Context, needs: Mapping[str, Any]) -> Result:
 
 
 def _to_layout(cache: Path, target: Path, wanted: Mapping[str, str]) -> None:
-    from pocket.errors import PocketError
     from pocket.oci import archive
+    from pocket.oci.errors import PocketError
     from pocket.oci.layout import Layout
 
     try:
