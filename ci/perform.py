@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    import dagger
+
     from ci.config.model import BaseConfig
     from ci.engine import Session
     from ci.events import Reporter
@@ -74,12 +76,13 @@ class Performer:
 
     async def perform(self, stage: Stage, entry: StageEntry, verdict: Verdict, passed: anyio.Event) -> None:
         """Run a stage, record what it left, remember it; `passed` is set as soon as stages after it may start."""
+        session = await self.session.client() if stage.engine else None  # not the stage's own time
         begun = time.monotonic()
         entry.status, entry.why, entry.started = "running", verdict.why, begun - self.started
         self.record.write()
         self.reporter.started(entry)
         try:
-            result = await self._run(stage, entry)
+            result = await self._run(stage, entry, session)
         finally:
             entry.seconds = time.monotonic() - begun
         entry.status, entry.summary, entry.result = "passed", result.summary, result.to_json()
@@ -97,7 +100,7 @@ class Performer:
         entry.execs = self.telemetry.execs(entry.name)
         entry.cached = entry.status == "passed" and bool(entry.execs) and not (entry.execs or {}).get("ran")
 
-    async def _run(self, stage: Stage, entry: StageEntry) -> StageResult:
+    async def _run(self, stage: Stage, entry: StageEntry, session: dagger.Client | None) -> StageResult:
         module = await anyio.to_thread.run_sync(stage.load)
         uses_base = stage.inputs(self.request.config).base
         context = Context(
@@ -109,7 +112,7 @@ class Performer:
             record=StageRecord(self.record.directory, entry),
             progress=lambda line: self.reporter.progress(entry, line),
             extra=self.request.extra.get(stage.name, ()),
-            session=await self.session.client() if stage.engine else None,
+            session=session,
             resolved_base=await self.base() if uses_base else None,
         )
         needs = {name: self._result(name) for name in stage.needs}

@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
-from annotated_types import Ge, Gt, Le, MinLen
+from ci.config.limits import Limits
 
 STRICT: dict[str, Any] = {"extra": "forbid", "use_attribute_docstrings": True}
 
-Text = Annotated[str, MinLen(1)]
-Share = Annotated[float, Ge(0), Le(1)]
-Seconds = Annotated[float, Gt(0)]
+Text = Annotated[str, Limits(min_length=1)]
+Share = Annotated[float, Limits(ge=0, le=1)]
+Seconds = Annotated[float, Limits(gt=0)]
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?")
 
 
@@ -45,7 +45,7 @@ class SubjectConfig:
     """Name of the image and artefact; the directory's name when empty."""
     source: Text = "src"
     """The service's code, copied into the image last because it changes most often."""
-    model: Annotated[tuple[Text, ...], MinLen(1)] = ("config.json", "tokenizer.json", "weights")
+    model: Annotated[tuple[Text, ...], Limits(min_length=1)] = ("config.json", "tokenizer.json", "weights")
     """Files and directories of the model; they lie in the image and in the artefact under these names."""
     lock: Text = "model.lock"
     """JSON that names each file of the model with its size and SHA-256: the model's identity."""
@@ -87,9 +87,9 @@ class BuildConfig:
 
     requirements: Text = "requirements.txt"
     """The Python lock, with hashes and without an index."""
-    entrypoint: Annotated[tuple[str, ...], MinLen(1)]
+    entrypoint: Annotated[tuple[str, ...], Limits(min_length=1)]
     """The command that serves the model; it is executed as it is, without a shell."""
-    port: Annotated[int, Ge(1), Le(65535)] = 8000
+    port: Annotated[int, Limits(ge=1, le=65535)] = 8000
     """The port that the service listens on."""
     env: Mapping[str, str] = field(default_factory=dict)
     """Environment variables of the image."""
@@ -116,7 +116,7 @@ class TestConfig:
     """More arguments for pytest."""
     coverage: str = ""
     """The package whose coverage is measured; nothing is measured when empty."""
-    floor: Annotated[float, Ge(0), Le(100)] = 85.0
+    floor: Annotated[float, Limits(ge=0, le=100)] = 85.0
     """Smallest line coverage that passes, in percent."""
     needs: tuple[str, ...] = ()
     """Further files that the tests read, as patterns relative to the subject."""
@@ -138,7 +138,7 @@ class SuiteConfig:
     """JSON Lines, relative to `subject.evals`: id, prompt, expected, and image (a path relative to the file) where there is one."""
     floor: Share
     """Smallest share of right answers that passes."""
-    limit: Annotated[int, Ge(1), Le(500)] = 500
+    limit: Annotated[int, Limits(ge=1, le=500)] = 500
     """How many samples are sent, from the start of the file."""
 
     def __post_init__(self) -> None:
@@ -152,7 +152,7 @@ class EvaluateConfig:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
-    suites: Annotated[tuple[SuiteConfig, ...], MinLen(1)]
+    suites: Annotated[tuple[SuiteConfig, ...], Limits(min_length=1)]
     """The suites, in the order of the report."""
     health: Text = "/health"
     """Path that answers 200 when the model is loaded."""
@@ -160,9 +160,9 @@ class EvaluateConfig:
     """How long the service may take until it is healthy, in seconds."""
     request_timeout: Seconds = 30.0
     """How long one answer may take, in seconds."""
-    concurrency: Annotated[int, Ge(1), Le(256)] = 8
+    concurrency: Annotated[int, Limits(ge=1, le=256)] = 8
     """How many requests are under way at once."""
-    max_tokens: Annotated[int, Ge(1), Le(65536)] = 32
+    max_tokens: Annotated[int, Limits(ge=1, le=65536)] = 32
     """Longest answer that is asked for, in tokens."""
     error_budget: Share = 0.01
     """Share of samples that may end without an answer before the verdict is an infrastructure error."""

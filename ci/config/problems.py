@@ -9,10 +9,10 @@ import types
 import typing
 from typing import TYPE_CHECKING, Any
 
-from annotated_types import Ge, Gt, Le, Lt
 from pydantic import TypeAdapter, ValidationError
 
 from ci.config.document import Document, Path, Problem, parse
+from ci.config.limits import Limits
 from ci.config.model import Config
 
 if TYPE_CHECKING:
@@ -140,14 +140,4 @@ def _literals(annotation: Any) -> tuple[Any, ...]:
 
 
 def _range(annotation: Any) -> str:
-    limits: dict[type, Any] = {type(limit): limit for limit in typing.get_args(annotation)[1:]}
-    low, high = limits.get(Ge), limits.get(Le)
-    if low and high:
-        return f"between {low.ge} and {high.le}"
-    words = [
-        *([f"at least {low.ge}"] if low else []),
-        *([f"at most {high.le}"] if high else []),
-        *([f"more than {limits[Gt].gt}"] if Gt in limits else []),
-        *([f"less than {limits[Lt].lt}"] if Lt in limits else []),
-    ]
-    return " and ".join(words)
+    return next(limits.describe() for limits in typing.get_args(annotation) if isinstance(limits, Limits))

@@ -102,23 +102,20 @@ def failure(entry: StageEntry, record: RunRecord) -> list[str]:
     problem = entry.failure
     if problem is None:
         return []
-    lines = problem.message.splitlines()[1:]
+    places: list[str] = []
     for finding in problem.findings[:10]:
         place = f"{finding.file}:{finding.line}" if finding.file and finding.line else finding.file
-        lines.append(f"{finding.name or finding.message:<{_COLUMN}} {place}".rstrip())
+        places.append(f"{finding.name or finding.message:<{_COLUMN}} {place}".rstrip())
         if finding.name and finding.message:
-            lines.append(f"  {finding.message}")
+            places.append(f"  {finding.message}")
     if len(problem.findings) > 10:
-        lines.append(f"and {len(problem.findings) - 10} more")
-    if problem.tail.strip():
-        lines += ["", *problem.tail.rstrip().splitlines()]
-    advice = problem.hint.splitlines()
-    lines += ["", *advice] if advice else []
+        places.append(f"and {len(problem.findings) - 10} more")
     arguments = f" -- {shlex.join(problem.again)}" if problem.again else ""
-    lines += ["", f"again, just this     {program()} run --only {entry.name}{arguments}"]
+    advice = [f"again, just this     {program()} run --only {entry.name}{arguments}"]
     if (record.directory / "logs" / f"{entry.name}.log").exists():
-        lines.append(f"whole output         {record.directory.relative_to(record.root)}/logs/{entry.name}.log")
-    return ["", *(f"   {line}".rstrip() for line in lines), ""]
+        advice.append(f"whole output         {record.directory.relative_to(record.root)}/logs/{entry.name}.log")
+    blocks = [problem.message.splitlines()[1:], places, problem.tail.strip("\n").splitlines(), problem.hint.splitlines(), advice]
+    return [line for block in blocks if block for line in ("", *(f"   {line}".rstrip() for line in block))] + [""]
 
 
 def end(record: RunRecord) -> list[str]:
