@@ -87,11 +87,14 @@ def tree_key(path: str) -> str:
 
 def line(path: str, e: Entry, *, mtime: bool = True) -> str:
     """Return the text of one entry; without `mtime` the form that is hashed."""
-    xattrs = json.dumps(e.xattrs) if e.xattrs else "[]"
-    return (
-        f'[{_quote(path)},"{e.kind}",{e.mode},{e.uid},{e.gid},{e.size},{e.mtime if mtime else 0},'
-        f"{_quote(e.target)},{1 if e.opaque else 0},{xattrs}]\n"
-    )
+    return _both(path, e)[0 if mtime else 1]
+
+
+def _both(path: str, e: Entry) -> tuple[str, str]:
+    kind, mode, uid, gid, size, mtime, target, opaque, xattrs = e
+    left = f'[{_quote(path)},"{kind}",{mode},{uid},{gid},{size},'
+    right = f",{_quote(target)},{1 if opaque else 0},{json.dumps(xattrs) if xattrs else '[]'}]\n"
+    return f"{left}{mtime}{right}", f"{left}0{right}"
 
 
 def parse(row: str | bytes) -> tuple[str, Entry]:
@@ -118,15 +121,18 @@ def write(path: Path, index: Index) -> str:
     h = hashlib.sha256()
     with open(path, "w", encoding="ascii", newline="\n") as f:
         rows: list[str] = []
+        hashed: list[str] = []
         for key in sorted(index, key=tree_key):
-            e = index[key]
-            row = line(key, e)
+            row, bare = _both(key, index[key])
             rows.append(row)
-            h.update((line(key, e, mtime=False) if e.mtime else row).encode())
+            hashed.append(bare)
             if len(rows) >= _CHUNK:
                 f.write("".join(rows))
+                h.update("".join(hashed).encode())
                 rows.clear()
+                hashed.clear()
         f.write("".join(rows))
+        h.update("".join(hashed).encode())
     return h.hexdigest()
 
 

@@ -59,7 +59,7 @@ class Store:
     @classmethod
     def open(cls, root: Path, *, tier: str) -> "Store":
         """Open (or make) the cache at `root`. StoreError with a hint when the place cannot be used."""
-        home = root / VERSION
+        home = Path(os.path.abspath(root), VERSION)
         try:
             for name in _FOLDERS:
                 (home / name).mkdir(parents=True, exist_ok=True)

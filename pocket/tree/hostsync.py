@@ -11,26 +11,39 @@ import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from pocket.errors import StoreError, TreeError
 from pocket.store.builder import LayerBuilder
 from pocket.store.index import Entry, join
 from pocket.store.layer import Layer, Snapshot
 from pocket.store.store import Store
-from pocket.tree import copier
+from pocket.tree import copier, syncproc
 from pocket.tree.digest import leaves_key, tree_key
 from pocket.tree.hoststate import Known, Row, State
-from pocket.tree.hostwalk import Folder, Walk, walk
+from pocket.tree.hostwalk import Folder, TooManyError, Walk, walk
 from pocket.tree.squash import squash
 
 _WORKERS_FROM = 1000  # files: below, starting workers costs more than it saves
+_HERE = 20_000  # files: more are not taken in by the session's own process
 _DEEP = 8  # layers: above, the small ones are merged
 _LINK = 0o120000
 Rows = dict[str, Row]
 
 
-def sync(store: Store, path: str, *, include: Sequence[str] = (), exclude: Sequence[str] = (), gitignore: bool = False) -> Snapshot:
-    """Return a snapshot of a host directory. TreeError when it is missing, no directory, or holds what cannot be read."""
+def sync(
+    store: Store,
+    path: str | Path,
+    *,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    gitignore: bool = False,
+    limit: int = _HERE,
+) -> Snapshot:
+    """Return a snapshot of a host directory. TreeError when it is missing, no directory, or holds what cannot be read.
+
+    When more than `limit` files are new a process of its own does it: what that takes of memory goes back when it ends.
+    """
     root = os.path.realpath(os.path.expanduser(path))
     name = hashlib.sha256(json.dumps([root, list(include), list(exclude), gitignore]).encode()).hexdigest()[:32]
     place = store.root / "host" / name
@@ -38,7 +51,11 @@ def sync(store: Store, path: str, *, include: Sequence[str] = (), exclude: Seque
     old = store.snapshot(state.layers, state.key) if state.layers else None
     if old is None:
         state = State()
-    found = walk(root, {p: k.print for p, k in state.folders.items()}, include=include, exclude=exclude, gitignore=gitignore)
+    filters: dict[str, Any] = {"include": include, "exclude": exclude, "gitignore": gitignore}
+    try:
+        found = walk(root, {p: k.print for p, k in state.folders.items()}, **filters, limit=limit)
+    except TooManyError:
+        return syncproc.sync_elsewhere(store, root, filters)
     if old is not None and _untouched(found, state):
         return old
     return _Sync(store, root, state, old, found).run(place)
@@ -224,7 +241,7 @@ def _entry(row: Row) -> Entry:
     return Entry("f", row.mode & 0o7777, 0, 0, row.size, row.mtime_ns // 1_000_000_000, row.target)
 
 
-def sync_file(store: Store, path: str) -> Snapshot:
+def sync_file(store: Store, path: str | Path) -> Snapshot:
     """Return a snapshot that holds one host file under its own name. TreeError when it is missing or a directory."""
     place = os.path.realpath(os.path.expanduser(path))
     name = os.path.basename(os.path.abspath(os.path.expanduser(path)))

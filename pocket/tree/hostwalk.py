@@ -7,12 +7,17 @@ one are single files looked at.
 import hashlib
 import os
 import stat
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pocket.errors import TreeError
 from pocket.store.index import join
 from pocket.tree.patterns import Gitignore, Patterns, State
+
+
+class TooManyError(Exception):
+    """More files are new or changed than the caller wants to deal with."""
 
 
 @dataclass(slots=True)
@@ -28,9 +33,23 @@ class Folder:
 
 @dataclass(slots=True)
 class Walk:
-    """Everything found, directories before what they hold."""
+    """Everything found, directories before what they hold. TooManyError when more than `limit` paths are in changed directories."""
 
+    known: Mapping[str, str]
+    limit: int
     folders: dict[str, Folder] = field(default_factory=dict)
+    changed: int = 0
+
+    def note(self, path: str, st: os.stat_result, rows: list[str]) -> None:
+        """Take in one directory and its own files."""
+        text = "\n".join(rows).encode("utf-8", "surrogateescape")
+        seal = hashlib.blake2b(text, digest_size=16).hexdigest()
+        same = self.known.get(path) == seal
+        if not same:
+            self.changed += len(rows)
+            if self.changed > self.limit:
+                raise TooManyError
+        self.folders[path] = Folder(path, stat.S_IMODE(st.st_mode), int(st.st_mtime), seal, None if same else rows)
 
 
 def git_root(path: str) -> str | None:
@@ -64,7 +83,15 @@ class _Ignored:
         return self._rules.ignored(path if self._prefix == "." else f"{self._prefix}/{path}", is_dir=is_dir)
 
 
-def walk(root: str, known: Mapping[str, str], *, include: Sequence[str] = (), exclude: Sequence[str] = (), gitignore: bool = False) -> Walk:
+def walk(
+    root: str,
+    known: Mapping[str, str],
+    *,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    gitignore: bool = False,
+    limit: int = sys.maxsize,
+) -> Walk:
     """Walk `root`; `known` maps directories to their last fingerprint. TreeError when it is missing or no directory."""
     try:
         st = os.stat(root)
@@ -75,8 +102,8 @@ def walk(root: str, known: Mapping[str, str], *, include: Sequence[str] = (), ex
     patterns = Patterns(include, exclude)
     repository = git_root(root) if gitignore else None
     if patterns.empty and repository is None:
-        return _everything(root, st, known)
-    return _selected(root, st, known, patterns, _Ignored(root, repository) if repository else None)
+        return _everything(root, st, Walk(known, limit))
+    return _selected(root, st, Walk(known, limit), patterns, _Ignored(root, repository) if repository else None)
 
 
 def _scan(place: str) -> list[os.DirEntry[str]]:
@@ -89,8 +116,7 @@ def _scan(place: str) -> list[os.DirEntry[str]]:
         raise TreeError(f"open {place}: {os.strerror(e.errno or 0).lower()}") from e
 
 
-def _everything(root: str, st: os.stat_result, known: Mapping[str, str]) -> Walk:
-    out = Walk()
+def _everything(root: str, st: os.stat_result, out: Walk) -> Walk:
     todo = [("", root, st)]
     while todo:
         path, place, st = todo.pop()
@@ -106,21 +132,13 @@ def _everything(root: str, st: os.stat_result, known: Mapping[str, str]) -> Walk
                 below.append((join(path, e.name), e.path, s))
             elif kind in (0o100000, 0o120000):
                 rows.append(f"{e.name}\0{s.st_mode}\0{s.st_size}\0{s.st_ino}\0{s.st_mtime_ns}\0{s.st_ctime_ns}")
-        _note(out, known, path, st, rows)
+        out.note(path, st, rows)
         below.sort(key=lambda b: b[0], reverse=True)
         todo += below
     return out
 
 
-def _note(out: Walk, known: Mapping[str, str], path: str, st: os.stat_result, rows: list[str]) -> None:
-    text = "\n".join(rows).encode("utf-8", "surrogateescape")
-    seal = hashlib.blake2b(text, digest_size=16).hexdigest()
-    mode = stat.S_IMODE(st.st_mode)
-    out.folders[path] = Folder(path, mode, int(st.st_mtime), seal, None if known.get(path) == seal else rows)
-
-
-def _selected(root: str, st: os.stat_result, known: Mapping[str, str], patterns: Patterns, ignored: _Ignored | None) -> Walk:
-    out = Walk()
+def _selected(root: str, st: os.stat_result, out: Walk, patterns: Patterns, ignored: _Ignored | None) -> Walk:
     wanted = {""}
     todo: list[tuple[str, str, os.stat_result, State, bool]] = [("", root, st, patterns.start, True)]
     while todo:
@@ -143,7 +161,7 @@ def _selected(root: str, st: os.stat_result, known: Mapping[str, str], patterns:
                 rows.append(f"{e.name}\0{s.st_mode}\0{s.st_size}\0{s.st_ino}\0{s.st_mtime_ns}\0{s.st_ctime_ns}")
         if keep or rows:
             _want(wanted, path)
-        _note(out, known, path, st, rows)
+        out.note(path, st, rows)
         below.sort(key=lambda b: b[0], reverse=True)
         todo += below
     out.folders = {p: f for p, f in out.folders.items() if p in wanted}

@@ -255,11 +255,8 @@ def _moved(store: Store, source: Layer, dest: str, above: list[tuple[str, Entry]
     for path, e in above:
         builder.mkdir(path, e)
     builder.mkdir(dest, root._replace(opaque=False))
-    source_fs = str(source.path)
-    for path, e in source.rows():
-        if path:
-            builder.add(join(dest, path), e, f"{source_fs}/{path}" if e.kind == "f" else None)
-    layer = builder.finish() if source.prefix or not dest or source.entries < 1000 else builder.finish_moved(source, dest)
+    builder.adopt_content(source, dest)
+    layer = builder.finish() if source.prefix or not dest or source.entries < _SMALL else builder.finish_moved(source, dest)
     store.actions.put(key, {"layers": {"out": layer.id}})
     return layer
 

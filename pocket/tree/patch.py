@@ -55,7 +55,7 @@ def _apply(work: Path, text: str) -> None:
 
 def _collect(store: Store, base: Snapshot, work: Path, names: list[str]) -> tuple[Layer, ...]:
     """Write back what changed, file by file, on a growing stack."""
-    snapshot, made = base, []
+    snapshot, made = base, list[Layer]()
     for name in names:
         place, node = work / name, View(snapshot).lookup(name, follow=False)
         if place.is_file() and not place.is_symlink():
