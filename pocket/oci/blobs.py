@@ -38,7 +38,7 @@ class BlobWriter:
         self._hash = hashlib.sha256()
         self.size = 0
 
-    def write(self, data: bytes | memoryview) -> None:
+    def write(self, data: bytes | bytearray | memoryview) -> None:
         """Take the next bytes; raise BlobError as soon as there are too many."""
         self.size += len(data)
         if self._want and self.size > self._want.size:

@@ -54,8 +54,15 @@ class Transfer:
         ) as response:
             if start and response.status_code == 200:
                 writer.restart()
-            async for block in response.aiter_raw(BLOCK):
-                await asyncio.to_thread(writer.write, block)
+            held = bytearray()
+            try:
+                async for part in response.aiter_raw():
+                    held += part
+                    if len(held) >= BLOCK:
+                        block, held = held, bytearray()
+                        await asyncio.to_thread(writer.write, block)
+            finally:
+                writer.write(held)  # what came before a connection broke need not come again
 
     async def upload_bytes(self, ref: Reference, what: Descriptor, data: bytes) -> None:
         """Upload a small blob from memory."""
