@@ -105,6 +105,7 @@ class Session:
     described: dict[str, str] = field(default_factory=dict)
     """`engine`, `version`, `tier` … as far as they are known."""
     _wanted: anyio.Event = field(init=False)
+    _named: anyio.Event = field(init=False)
     _ready: anyio.Event = field(init=False)
     _closing: anyio.Event = field(init=False)
     _error: InfraError | None = None
@@ -115,7 +116,7 @@ class Session:
     def __post_init__(self) -> None:
         import anyio
 
-        self._wanted, self._ready, self._closing = anyio.Event(), anyio.Event(), anyio.Event()
+        self._wanted, self._named, self._ready, self._closing = anyio.Event(), anyio.Event(), anyio.Event(), anyio.Event()
         self.described = {"engine": self.choice.kind, "why": self.choice.why}
 
     async def client(self) -> dagger.Client:
@@ -130,6 +131,12 @@ class Session:
         if self._error or self._client is None:
             raise self._error or InfraError("the engine's session has ended")
         return self._client
+
+    async def named(self) -> dict[str, str]:
+        """Ask for the session, and return what is known of the engine as soon as it has said its name."""
+        self._wanted.set()
+        await self._named.wait()
+        return dict(self.described)
 
     async def serve(self) -> None:
         """Open the session when it is wanted, hold it until `close`, then end it and everything it started."""
@@ -147,6 +154,7 @@ class Session:
             self._error = self._error or InfraError(f"the engine cannot be used: {error}", hint=self._words())
         finally:
             self._client = None
+            self._named.set()
             self._ready.set()
 
     def close(self) -> None:
@@ -179,6 +187,7 @@ class Session:
             self._client = sdk.dag
             if self.choice.kind != "pocket":
                 self.described["version"] = str(await sdk.dag.version())
+            self._named.set()
             yield
 
     @contextlib.asynccontextmanager
@@ -246,6 +255,7 @@ class Session:
             name, tier, *_ = line.split(" · ")
             tier = tier.removeprefix("tier ")
             self.described.update(version=name.rpartition(" ")[2], tier=_TIERS.get(tier, tier))
+            self._named.set()
         self._said.append(line)
 
     def _words(self) -> str:

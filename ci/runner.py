@@ -142,9 +142,7 @@ class _Run:
     async def _announce(self, session: Session, performer: Performer, missing: list[Stage]) -> None:
         """Open the session and resolve the base as early as possible, and say which they are."""
         if any(stage.engine for stage in missing):
-            with contextlib.suppress(Exception):  # the stage that needs it fails with it, and says so
-                await session.client()
-            self.record.engine = dict(session.described)
+            self.record.engine = await session.named()
         self.reporter.engine(self.record)
         if performer.base_is_due:
             with contextlib.suppress(Exception):

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Problem", "check", "schema"]
 
+_UNKNOWN = {"unexpected_keyword_argument", "extra_forbidden"}
+_MISSING = {"missing", "missing_argument", "missing_keyword_only_argument"}
 _KINDS = {
     "string_type": "text (put it in quotes)",
     "int_type": "a whole number",
@@ -52,22 +54,32 @@ def schema() -> dict[str, Any]:
 
 
 def _telling(details: list[ErrorDetails]) -> list[ErrorDetails]:
-    """Leave out "too short" for lists whose items were refused: the items' own errors say what is wrong."""
+    """Leave out what only follows from another mistake.
+
+    A list is "too short" when its items were refused, and a key is "missing" when it was misspelt; the other error says what is wrong.
+    """
     locations = [detail["loc"] for detail in details]
-    return [
-        detail
+    misspelt = {
+        (*detail["loc"][:-1], close[0])
         for detail in details
-        if detail["type"] != "too_short"
-        or not any(loc[: len(detail["loc"])] == detail["loc"] and loc != detail["loc"] for loc in locations)
-    ]
+        if detail["type"] in _UNKNOWN and (close := difflib.get_close_matches(str(detail["loc"][-1]), _fields(detail["loc"][:-1]), n=1))
+    }
+
+    def tells(detail: ErrorDetails) -> bool:
+        here = detail["loc"]
+        if detail["type"] == "too_short":
+            return not any(loc[: len(here)] == here and loc != here for loc in locations)
+        return detail["type"] not in _MISSING or here not in misspelt
+
+    return [detail for detail in details if tells(detail)]
 
 
 def _problem(detail: ErrorDetails, document: Document) -> Problem:
     path: Path = tuple(detail["loc"])
     kind = detail["type"]
-    if kind in {"unexpected_keyword_argument", "extra_forbidden"}:
+    if kind in _UNKNOWN:
         return Problem(*document.place(path, key=True), f'unknown key "{path[-1]}"{_meant(str(path[-1]), _fields(path[:-1]))}')
-    if kind in {"missing", "missing_argument", "missing_keyword_only_argument"}:
+    if kind in _MISSING:
         return Problem(*document.place(path[:-1], key=True), f"{_dotted(path)} is missing")
     if kind == "value_error":
         return _own(path, str(detail["ctx"]["error"]), document)

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from ci import __version__
-from ci.exits import SIGNALLED
+from ci.exits import BUG, SIGNALLED, Exit
 
 if TYPE_CHECKING:
     from ci.record import RunRecord, StageEntry
@@ -114,6 +114,9 @@ def failure(entry: StageEntry, record: RunRecord) -> list[str]:
     advice = [f"again, just this     {program()} run --only {entry.name}{arguments}"]
     if (record.directory / "logs" / f"{entry.name}.log").exists():
         advice.append(f"whole output         {record.directory.relative_to(record.root)}/logs/{entry.name}.log")
+    log = record.directory / "logs" / "engine.log"
+    if problem.exit in {Exit.INFRA, BUG} and log.exists() and log.stat().st_size:
+        advice.append(f"engine's words       {log.relative_to(record.root)}")
     blocks = [problem.message.splitlines()[1:], places, problem.tail.strip("\n").splitlines(), problem.hint.splitlines(), advice]
     return [line for block in blocks if block for line in ("", *(f"   {line}".rstrip() for line in block))] + [""]
 
