@@ -46,20 +46,20 @@ def with_new_directory(_: Engine, d: Tree, path: str, permissions: int) -> Tree:
 
 
 @field("Directory", "withDirectory")
-def with_directory(  # noqa: PLR0913 - the API's arguments
+def with_directory(
     _: Engine, d: Tree, path: str, source: Obj, exclude: list[str], include: list[str], gitignore: bool, owner: str,
     permissions: int | None = None,
 ) -> Tree:  # fmt: skip
     del permissions  # the Dagger engine takes it and changes nothing
     src: Tree = source.state
-    options = {"src_path": src.path, "dest": path, "include": include, "exclude": exclude, "gitignore": gitignore}
+    options: dict[str, Any] = {"src_path": src.path, "dest": path, "include": include, "exclude": exclude, "gitignore": gitignore}
     return _edit(d, "copy_tree", edits.copy_tree, src, owner=owner, **options)
 
 
 @field("Directory", "withFile")
 def with_file(_: Engine, d: Tree, path: str, source: Obj, owner: str, permissions: int | None = None) -> Tree:
     leaf = leaf_of(source)
-    options = {"src_path": leaf.path, "basename": leaf.basename(), "dest": path, "mode": permissions}
+    options: dict[str, Any] = {"src_path": leaf.path, "basename": leaf.basename(), "dest": path, "mode": permissions}
     return _edit(d, "copy_file", edits.copy_file, leaf, owner=owner, **options)
 
 
@@ -88,7 +88,7 @@ def without_files(_: Engine, d: Tree, paths: list[str]) -> Tree:
 
 @field("Directory", "withTimestamps")
 def with_timestamps(_: Engine, d: Tree, timestamp: int) -> Tree:
-    return _edit(d, "timestamps", edits.timestamps, timestamp=timestamp)
+    return Tree(edit("timestamps", SCRATCH_REF, edits.timestamps, Tree(ref_of(d)), timestamp=timestamp))
 
 
 @field("Directory", "chown")
@@ -103,7 +103,7 @@ def with_error(_: Engine, _d: Tree, err: str) -> Tree:
 
 @field("Directory", "filter")
 def filter_(_: Engine, d: Tree, exclude: list[str], include: list[str], gitignore: bool) -> Tree:
-    options = {"path": d.path, "include": include, "exclude": exclude, "gitignore": gitignore}
+    options: dict[str, Any] = {"path": d.path, "include": include, "exclude": exclude, "gitignore": gitignore}
     return Tree(edit("subtree", SCRATCH_REF, edits.subtree, d, **options))
 
 
@@ -194,11 +194,11 @@ async def find_up(e: Engine, d: Tree, name: str, start: str) -> str | None:
 
 
 @field("Directory", "search")
-async def search(  # noqa: PLR0913 - the API's arguments
+async def search(  # noqa: PLR0913, PLR0917 - the API's arguments
     e: Engine, d: Tree, pattern: str, paths: list[str], globs: list[str], literal: bool, multiline: bool, dotall: bool,
     insensitive: bool, skip_ignored: bool, skip_hidden: bool, files_only: bool, limit: int | None = None,
 ) -> list[Match]:  # fmt: skip
-    options = {"literal": literal, "multiline": multiline, "dotall": dotall, "insensitive": insensitive, "limit": limit}
+    options: dict[str, Any] = {"literal": literal, "multiline": multiline, "dotall": dotall, "insensitive": insensitive, "limit": limit}
     flags = {"skip_ignored": skip_ignored, "skip_hidden": skip_hidden, "files_only": files_only}
     return query.search(await view(e, d), d.path, pattern, paths=paths, globs=globs, **options, **flags)
 
@@ -257,13 +257,13 @@ async def export(e: Engine, d: Tree, path: str, wipe: bool) -> str:
 
 
 @field("Directory", "dockerBuild")
-async def docker_build(  # noqa: PLR0913 - the API's arguments
+async def docker_build(
     e: Engine, d: Tree, dockerfile: str, build_args: list[dict[str, str]], target: str, secrets: list[Obj], no_init: bool,
     platform: str | None = None, ssh: Obj | None = None,
 ) -> Container:  # fmt: skip
     if ssh is not None:
         raise PocketError("not supported by pocket: dockerBuild(ssh) — use a Dagger engine")
-    empty = core.container(e, None, platform)
+    empty: Container = core.container(e, None, platform)
     v = await view(e, d)
     text = _text(v, inside(d, dockerfile))
     if text is None:

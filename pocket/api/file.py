@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import posixpath
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pocket.api.registry import field
 from pocket.api.trees import read_bytes, view
-from pocket.graph import Leaf
+from pocket.graph import Leaf, Tree
 from pocket.ops import edits
 from pocket.ops.edit import SCRATCH_REF, edit
 from pocket.tree import query
@@ -58,7 +58,7 @@ def with_name(_: Engine, f: Leaf, name: str) -> Leaf:
     return replace(f, name=name)
 
 
-def _alone(f: Leaf, **options: object) -> Leaf:
+def _alone(f: Leaf, **options: Any) -> Leaf:
     """Give the file as the only one of a directory, under its name."""
     name = f.basename()
     return Leaf(edit("copy_file", SCRATCH_REF, edits.copy_file, f, src_path=f.path, basename=name, dest=name, **options), name)
@@ -67,7 +67,7 @@ def _alone(f: Leaf, **options: object) -> Leaf:
 @field("File", "withTimestamps")
 def with_timestamps(_: Engine, f: Leaf, timestamp: int) -> Leaf:
     alone = _alone(f)
-    return Leaf(edit("timestamps", alone.ref, edits.timestamps, timestamp=timestamp), alone.path)
+    return Leaf(edit("timestamps", SCRATCH_REF, edits.timestamps, Tree(alone.ref), timestamp=timestamp), alone.path)
 
 
 @field("File", "chown")
@@ -76,8 +76,13 @@ def chown(_: Engine, f: Leaf, owner: str) -> Leaf:
 
 
 @field("File", "withReplaced")
-async def with_replaced(  # noqa: PLR0913 - the API's arguments
-    e: Engine, f: Leaf, search: str, replacement: str, all: bool, first_from: int | None = None  # noqa: A002 - the API's name
+async def with_replaced(
+    e: Engine,
+    f: Leaf,
+    search: str,
+    replacement: str,
+    all: bool,  # noqa: A002 - the API's name
+    first_from: int | None = None,
 ) -> Leaf:
     v = await view(e, f)
     node = v.lookup(f.path)
@@ -87,10 +92,10 @@ async def with_replaced(  # noqa: PLR0913 - the API's arguments
 
 
 @field("File", "search")
-async def search(  # noqa: PLR0913 - the API's arguments
+async def search(
     e: Engine, f: Leaf, pattern: str, literal: bool, multiline: bool, dotall: bool, insensitive: bool, limit: int | None = None
 ) -> list[Match]:
-    options = {"literal": literal, "multiline": multiline, "dotall": dotall, "insensitive": insensitive, "limit": limit}
+    options: dict[str, Any] = {"literal": literal, "multiline": multiline, "dotall": dotall, "insensitive": insensitive, "limit": limit}
     parent, base = posixpath.split(f.path)
     return query.search(await view(e, f), parent, pattern, paths=[base], **options)
 

@@ -61,9 +61,10 @@ def chown(store: Store, base: Snapshot, *, path: str, owner: tuple[int, int]) ->
     return ops.chown(store, base, path, owner)
 
 
-def timestamps(store: Store, base: Snapshot, *, timestamp: int) -> Layers:
+def timestamps(store: Store, base: Snapshot, src: Snapshot, *, timestamp: int) -> Layers:
     """Set all modification times."""
-    return ops.timestamps(store, base, timestamp)
+    del base  # the result stands alone
+    return ops.timestamps(store, src, timestamp)
 
 
 def subtree(store: Store, base: Snapshot, src: Snapshot, *, path: str, **filters: Any) -> Layers:

@@ -297,12 +297,17 @@ def chown(store: Store, base: Snapshot, path: str, owner: tuple[int, int], *, re
     return _rewritten(store, base, ((n, n.entry._replace(uid=owner[0], gid=owner[1])) for n in nodes))
 
 
-def timestamps(store: Store, base: Snapshot, timestamp: int, path: str = "") -> Layers:
-    """Set the modification time of a path and all below it, in seconds since 1970."""
-    view = View(base)
-    node = view.need(tidy(path))
-    nodes = [node, *(view.walk(node.path) if node.is_dir else ())]
-    return _rewritten(store, base, ((n, n.entry._replace(mtime=timestamp)) for n in nodes))
+def timestamps(store: Store, src: Snapshot, timestamp: int) -> Layers:
+    """Return the layer of a snapshot of its own: the same tree with one modification time for everything, in seconds since 1970.
+
+    Not a layer on top of the old ones: every file is in it, so an image would carry each twice.
+    """
+    view = View(src)
+    builder = store.layer_builder()
+    builder.mkdir("", view.need("").entry._replace(mtime=timestamp, opaque=False))
+    for node in view.walk(""):
+        add(store, builder, node.path, view, node, node.entry._replace(mtime=timestamp, opaque=False))
+    return (builder.finish(),)
 
 
 def subtree(
