@@ -65,6 +65,7 @@ def service_image(ctx: Context, dependencies: dagger.Directory) -> dagger.Contai
         .with_directory(build.workdir, host_tree(ctx, ctx.subject, weights))
         .with_directory(build.workdir, host_tree(ctx, ctx.subject, others))
         .with_directory(f"{build.workdir}/{subject.source}", host_tree(ctx, ctx.subject / subject.source))
+        .with_env_variable("PATH", common.PATH)
         .with_env_variable("PYTHONPATH", f"{build.workdir}/{subject.source}")
         .with_workdir(build.workdir)
         .with_user(build.user)

@@ -18,9 +18,11 @@ from ci.stage import Context, InfraError, StageFailed
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["FIXED_TIME", "VENV", "host_tree", "installed", "once", "start", "subject_fault"]
+__all__ = ["FIXED_TIME", "PATH", "VENV", "host_tree", "installed", "once", "start", "subject_fault"]
 
 VENV = "/venv"
+PATH = f"{VENV}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""The search path of images and tests; installing must find the base's own Python instead, which has pip."""
 _PACKAGE = Path(__file__).resolve().parents[1]
 _LEFT_OUT = ["**/__pycache__", "**/*.pyc", "**/.DS_Store"]
 # What pip says when the network, the index or the disk is at fault, and not the lock.
@@ -33,12 +35,7 @@ _TAIL_LINES = 60
 
 def start(ctx: Context) -> dagger.Container:
     """Start from the base image, with Python's defaults for containers."""
-    return (
-        choice.container(ctx.dag, ctx.base)
-        .with_env_variable("PATH", f"{VENV}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-        .with_env_variable("PYTHONDONTWRITEBYTECODE", "1")
-        .with_env_variable("PYTHONUNBUFFERED", "1")
-    )
+    return choice.container(ctx.dag, ctx.base).with_env_variable("PYTHONDONTWRITEBYTECODE", "1").with_env_variable("PYTHONUNBUFFERED", "1")
 
 
 def installed(ctx: Context, *locks: str) -> dagger.Container:

@@ -76,6 +76,7 @@ async def _pytest(ctx: Context) -> tuple[int, str, Path]:
     measured = [f"--cov={test.coverage}", "--cov-report=xml:/reports/coverage.xml", "--cov-report=term:skip-covered", "--cov-fail-under=0"]
     arguments = ["--junitxml=/reports/junit.xml", "--override-ini=junit_family=xunit1", "-p", "no:cacheprovider", "--color=no"]
     container = environment.with_mounted_directory(config.build.workdir, host_tree(ctx, ctx.subject, test_files(config)))
+    container = container.with_env_variable("PATH", common.PATH)
     for name, value in sorted(config.build.env.items()):
         container = container.with_env_variable(name, value)
     container = await (

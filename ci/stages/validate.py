@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dagger import ReturnType
 
 from ci.stage import Context, Finding, StageFailed, StageResult
 from ci.stages import common
 from ci.stages.common import host_tree
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _SHOWN = 20
 
