@@ -108,7 +108,7 @@ async def scripted_registry(script: Script, *, tls: ssl.SSLContext | None = None
     connections: set[asyncio.Task[None]] = set()
 
     async def connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+        with contextlib.suppress(OSError, ValueError, asyncio.IncompleteReadError, asyncio.CancelledError):
             while asked := await _read(reader):
                 if asked.target == "/v2/" and "authorization" not in asked.headers:
                     reply = Reply()
