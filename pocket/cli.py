@@ -25,12 +25,12 @@ def main(argv: list[str] | None = None) -> int:
         argv = argv[1:]
     command, rest = (argv[0], argv[1:]) if argv else ("help", [])
     if command == "session":
-        from pocket.session import main as session  # noqa: PLC0415 - each command loads only its own
+        from pocket.session import main as session
 
         return session(rest)
     if command in ("help", "--help", "-h"):
         print(USAGE, end="")
         return 0
-    from pocket import commands  # noqa: PLC0415 - as above
+    from pocket import commands
 
     return commands.run(command, rest)

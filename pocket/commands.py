@@ -45,9 +45,7 @@ def _run(argv: list[str]) -> int:
     if not command:
         print("usage: pocket run [--] COMMAND…", file=sys.stderr)
         return 2
-    with subprocess.Popen(  # noqa: S603 - ourselves
-        [sys.executable, "-m", "pocket", "session"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as session:
+    with subprocess.Popen([sys.executable, "-m", "pocket", "session"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as session:
         assert session.stdout is not None
         line = session.stdout.readline()
         if not line:
@@ -57,7 +55,7 @@ def _run(argv: list[str]) -> int:
             **os.environ, "DAGGER_SESSION_PORT": str(session_of["port"]), "DAGGER_SESSION_TOKEN": session_of["session_token"],
         }  # fmt: skip
         try:
-            return subprocess.run(command, env=environment, check=False).returncode  # noqa: S603 - the user's command
+            return subprocess.run(command, env=environment, check=False).returncode
         except FileNotFoundError:
             print(f"pocket: no such command: {command[0]}", file=sys.stderr)
             return 127
@@ -67,9 +65,9 @@ def _run(argv: list[str]) -> int:
 
 
 def _doctor(argv: list[str]) -> int:
-    from pocket.sandbox import probe  # noqa: PLC0415 - only here
+    from pocket.sandbox.probe import run_all
 
-    found = probe.run_all(default_root())
+    found = run_all(default_root())
     if "--json" in argv:
         print(json.dumps([{"name": p.name, "status": p.status, "detail": p.detail, "fix": p.fix} for p in found], indent=1))
     else:

@@ -83,6 +83,10 @@ class Engine:
         """Give the span of the operation that runs, for its output."""
         return _SPAN.get()
 
+    def trace_env(self) -> tuple[str, ...]:
+        """Give what lets a command take part in the trace; nothing when there is none, and never part of a key."""
+        return tuple(f"{k}={v}" for k, v in self.telemetry.exec_env(_SPAN.get()).items())
+
     @contextlib.contextmanager
     def trace(self, name: str, attributes: dict[str, Any], parent: str = "") -> Iterator[otlp.Span]:
         """Tell a trace that something runs, and how it ended."""

@@ -24,7 +24,8 @@ class NoGPUError(PocketError):
     """A container asks for a GPU and the machine has none."""
 
     def __init__(self, what: str) -> None:
-        super().__init__(f"{what}: no NVIDIA GPU on this machine (no /dev/nvidiactl)", hint="run on a machine with a GPU, or leave the GPU out")
+        hint = "run on a machine with a GPU, or leave the GPU out"
+        super().__init__(f"{what}: no NVIDIA GPU on this machine (no /dev/nvidiactl)", hint=hint)
 
 
 def present() -> bool:

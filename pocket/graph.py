@@ -56,11 +56,9 @@ class Input:
 class Op(ABC):
     """One operation. Subclasses are frozen dataclasses; `kind` and `args()` are their part of the key."""
 
-    kind: ClassVar[str]
+    kind: str
     #: False for operations whose result must not be found again by a later session.
     cacheable: ClassVar[bool] = True
-    #: True for operations that are done in well under a millisecond and so need no thread.
-    quick: ClassVar[bool] = False
 
     def inputs(self) -> tuple[Input, ...]:
         """Name what must exist before this can run."""

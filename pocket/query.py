@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from graphql.language import ast, parse
 
@@ -20,8 +20,12 @@ from pocket import schema
 from pocket.errors import PocketError
 
 if TYPE_CHECKING:
+    from types import FunctionType
+
     from pocket.engine import Engine
     from pocket.schema import ArgSpec, FieldSpec
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 #: Scalars of the schema; what is none of these and no enum is an object.
 SCALARS = frozenset({"String", "Int", "Float", "Boolean", "ID", "Void", "JSON", "Platform", "Null"})
@@ -205,12 +209,14 @@ class _Walk:
             if isinstance(node, ast.FieldNode):
                 found.append((node.alias.value if node.alias else node.name.value, node))
                 continue
+            if not isinstance(node, ast.FragmentSpreadNode | ast.InlineFragmentNode):
+                raise RequestError(f"cannot select {node.kind}")
             if isinstance(node, ast.FragmentSpreadNode):
                 fragment = self.fragments.get(node.name.value)
                 if fragment is None or depth > 20:
                     raise RequestError(f"unknown or recursive fragment {node.name.value!r}")
                 condition, inner = fragment.type_condition.name.value, fragment.selection_set
-            elif isinstance(node, ast.InlineFragmentNode):
+            else:
                 condition, inner = node.type_condition.name.value if node.type_condition else obj.type, node.selection_set
             if condition == obj.type or schema.is_a(obj.type, condition):
                 found += self._collect(obj, inner, depth + 1)
@@ -250,7 +256,8 @@ class _Walk:
         for name, arg in spec.args.items():
             value = given.get(name, arg.default)
             if value is None and arg.required:
-                raise RequestError(f'Field "{node.name.value}" argument "{name}" of type "{arg.type}" is required, but it was not provided.')
+                what = f'Field "{node.name.value}" argument "{name}" of type "{arg.type}"'
+                raise RequestError(f"{what} is required, but it was not provided.")
             args[name] = self._coerce(arg, value)
         return args, given
 
@@ -261,7 +268,7 @@ class _Walk:
             return self.executor.load(value) if value != "" else None
         return value
 
-    def _value(self, node: ast.ValueNode) -> Any:  # noqa: PLR0911 - one return per kind of literal
+    def _value(self, node: ast.ValueNode) -> Any:
         match node:
             case ast.VariableNode():
                 return self.variables.get(node.name.value)
@@ -282,11 +289,12 @@ class _Walk:
 
 def register(
     registry: dict[tuple[str, str], Resolver], type_: str, name: str, *, whole: bool = False, pure: bool = True
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+) -> Callable[[F], F]:
     """Make the decorator that enters a function into the registry; parameters are the arguments in snake case."""
 
-    def enter(call: Callable[..., Any]) -> Callable[..., Any]:
-        parameters = call.__code__.co_varnames[2 : call.__code__.co_argcount + call.__code__.co_kwonlyargcount]
+    def enter(call: F) -> F:
+        code = cast("FunctionType", call).__code__  # inspect.signature would take longer than all else at start
+        parameters = code.co_varnames[2 : code.co_argcount + code.co_kwonlyargcount]
         spec = schema.fields()[type_][name]
         names = {arg: _snake(arg) for arg in spec.args if _snake(arg) in parameters}
         registry[type_, name] = Resolver(call, names, whole, pure)
@@ -298,4 +306,3 @@ def register(
 def _snake(name: str) -> str:
     out = "".join(f"_{c.lower()}" if c.isupper() else c for c in name)
     return {"from": "from_", "import": "import_", "with": "with_"}.get(out, out)
-

@@ -96,7 +96,7 @@ def _read(uri: str, workdir: Path) -> bytes:
 
 
 def _output(command: str) -> bytes:
-    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, check=False, stdin=subprocess.DEVNULL)  # noqa: S603 - the user's own command
+    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, check=False, stdin=subprocess.DEVNULL)
     if done.returncode:
         tail = re.sub(r"\s+", " ", done.stderr.decode("utf-8", "replace"))[-200:]
         raise PocketError(f"secret command failed with exit code {done.returncode}: {tail}")

@@ -11,7 +11,7 @@ import asyncio
 import base64
 import contextlib
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -41,6 +41,10 @@ class Forward:
     protocol: str = "TCP"
 
 
+def _forward(given: Mapping[str, Any], frontend: int) -> Forward:
+    return Forward(frontend=given.get("frontend") or frontend, backend=given["backend"], protocol=given.get("protocol") or "TCP")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
     """What a service is; equal values are one service."""
@@ -55,7 +59,7 @@ class Service:
     @classmethod
     def of_host(cls, ports: list[dict[str, Any]], host: str) -> Service:
         """Make ports of the host reachable for containers."""
-        forwards = tuple(Forward(frontend=p.get("frontend") or p["backend"], backend=p["backend"], protocol=p.get("protocol") or "TCP") for p in ports)
+        forwards = tuple(_forward(p, p["backend"]) for p in ports)
         return cls(kind="host", host=host, forwards=forwards)
 
     @classmethod
@@ -65,7 +69,7 @@ class Service:
         Raises:
             PocketError: there is no port to forward.
         """
-        forwards = [Forward(frontend=p.get("frontend") or 0, backend=p["backend"], protocol=p.get("protocol") or "TCP") for p in ports]
+        forwards = [_forward(p, 0) for p in ports]
         if native or not ports:
             forwards += [Forward(frontend=p.port if native else 0, backend=p.port) for p in target.ports() if p.protocol == "TCP"]
         if not forwards:
@@ -225,8 +229,8 @@ class Services:
         return running
 
     async def _start_container(self, service: Service, running: Running, alias: str) -> None:
-        from pocket.ops.exec import environment, prepare  # noqa: PLC0415 - exec needs services, services need exec
-        from pocket.ops.streams import Capture  # noqa: PLC0415 - as above
+        from pocket.ops.exec import environment, prepare
+        from pocket.ops.streams import Capture
 
         run = service.run
         assert run is not None
@@ -317,7 +321,7 @@ class Services:
     async def network(self) -> RunNetwork:
         """Give the run's network, made when it is first needed."""
         if self._network is None:
-            from pocket.network import RunNetwork  # noqa: PLC0415 - most sessions have no service
+            from pocket.network import RunNetwork
 
             self._network = asyncio.ensure_future(RunNetwork.start(self.engine.zygote))
         return await asyncio.shield(self._network)
@@ -358,7 +362,7 @@ def _is_over(running: Running) -> bool:
 
 
 def _ended(what: str, running: Running) -> PocketError:
-    from pocket.ops.exec import ExecError  # noqa: PLC0415 - exec needs services, services need exec
+    from pocket.ops.exec import ExecError
 
     assert running.ended is not None
     assert running.capture is not None
@@ -367,4 +371,3 @@ def _ended(what: str, running: Running) -> PocketError:
     process_argv = capture.argv
     message = f"{what}: {outcome.error or f'exit code: {outcome.exit_code}'}"
     return ExecError(message, argv=process_argv, exit_code=outcome.exit_code, stdout=out, stderr=err)
-

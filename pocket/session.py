@@ -24,6 +24,7 @@ from pocket.store.store import Store, default_root
 if TYPE_CHECKING:
     import asyncio
 
+    from pocket.engine import Engine
     from pocket.http import Request, Response
     from pocket.query import Executor
 
@@ -67,9 +68,9 @@ def main(argv: list[str]) -> int:
     print(f'{{"port":{listener.getsockname()[1]},"session_token":"{token}"}}', flush=True)
     gc.freeze()
 
-    import asyncio  # noqa: PLC0415 - after the line: the SDK prepares its request meanwhile
+    import asyncio
 
-    from pocket.engine import Engine  # noqa: PLC0415 - as above
+    from pocket.engine import Engine
 
     async def serve() -> None:
         engine = Engine(store=store, tier=tier, zygote=zygote, workdir=workdir, environ=os.environ)
@@ -79,10 +80,10 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-async def _serve(engine, listener: socket.socket, token: str) -> None:  # noqa: ANN001
-    import asyncio  # noqa: PLC0415 - see main
+async def _serve(engine: Engine, listener: socket.socket, token: str) -> None:
+    import asyncio
 
-    from pocket.http import serve_connection  # noqa: PLC0415 - as above
+    from pocket.http import serve_connection
 
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
@@ -122,7 +123,7 @@ def _watch_stdin(loop: asyncio.AbstractEventLoop, ended: asyncio.Event) -> None:
 class _Handler:
     """Answers `POST /query`."""
 
-    def __init__(self, engine, token: str) -> None:  # noqa: ANN001
+    def __init__(self, engine: Engine, token: str) -> None:
         self.engine, self.token = engine, token
         self._executor: Executor | None = None
 
@@ -133,17 +134,17 @@ class _Handler:
     def executor(self) -> Executor:
         """Give the query engine, loading it when it is first asked for."""
         if self._executor is None:
-            from pocket.api import REGISTRY  # noqa: PLC0415 - the largest import of a session
-            from pocket.query import Executor  # noqa: PLC0415 - as above
+            from pocket.api import REGISTRY
+            from pocket.query import Executor
 
             self._executor = Executor(self.engine, REGISTRY)
         return self._executor
 
     async def __call__(self, request: Request) -> Response:
-        import json  # noqa: PLC0415 - loaded by now
+        import json
 
-        from pocket import schema  # noqa: PLC0415 - as above
-        from pocket.http import Response, authorized  # noqa: PLC0415 - as above
+        from pocket import schema
+        from pocket.http import Response, authorized
 
         if not authorized(request, self.token):
             return Response(401, b"", headers=(("WWW-Authenticate", 'Basic realm="Access to the Dagger engine session"'),))

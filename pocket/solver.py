@@ -48,10 +48,10 @@ class Solver:
 
     async def _solve(self, node: Node) -> Outputs:
         inputs = node.op.inputs()
-        if len(inputs) == 1:
-            snapshots = (await self.snapshot(inputs[0]),)
-        else:
+        if len(inputs) > 1:
             snapshots = tuple(await asyncio.gather(*(self.snapshot(i) for i in inputs)))
+        else:  # a chain: no task per step
+            snapshots = tuple([await self.snapshot(i) for i in inputs])
         parts = [await self._content_key(i, s) for i, s in zip(inputs, snapshots, strict=True)]
         key = digest_of([KEY_VERSION, node.op.kind, node.op.args(self.engine), parts])
         if not node.op.cacheable:

@@ -43,7 +43,7 @@ def _locate(c: Container, path: str, expand: bool = False) -> tuple[MountPoint |
     return mount, mount.tree.ref, posixpath.join(mount.tree.path, below) if below else mount.tree.path
 
 
-def _write(  # noqa: PLR0913 - what every edit needs
+def _write(
     c: Container, where: str, kind: str, apply: Apply, *sources: Tree | Leaf, name: str = "path", owner: str = "", **options: Any
 ) -> Container:
     """Apply a tree operation at a path of the container: in the mount that holds it, or in the root file system.
@@ -67,7 +67,7 @@ def _remount(c: Container, mount: MountPoint) -> Container:
 
 # --- copying in ----------------------------------------------------------------------------------------------------
 @field("Container", "withDirectory")
-def with_directory(  # noqa: PLR0913 - the API's arguments
+def with_directory(
     _: Engine,
     c: Container,
     path: str,
@@ -87,16 +87,14 @@ def with_directory(  # noqa: PLR0913 - the API's arguments
 
 
 @field("Container", "withFile")
-def with_file(  # noqa: PLR0913 - the API's arguments
-    _: Engine, c: Container, path: str, source: Obj, owner: str, expand: bool, permissions: int | None = None
-) -> Container:
+def with_file(_: Engine, c: Container, path: str, source: Obj, owner: str, expand: bool, permissions: int | None = None) -> Container:
     leaf = leaf_of(source)
     options = {"src_path": leaf.path, "basename": leaf.basename(), "mode": permissions}
     return _write(c, c.expand(path) if expand else path, "copy_file", edits.copy_file, leaf, owner=owner, name="dest", **options)
 
 
 @field("Container", "withFiles")
-def with_files(  # noqa: PLR0913 - the API's arguments
+def with_files(
     e: Engine, c: Container, path: str, sources: list[Obj], owner: str, expand: bool, permissions: int | None = None
 ) -> Container:
     for source in sources:
@@ -105,9 +103,7 @@ def with_files(  # noqa: PLR0913 - the API's arguments
 
 
 @field("Container", "withNewFile")
-def with_new_file(  # noqa: PLR0913 - the API's arguments
-    _: Engine, c: Container, path: str, contents: str, permissions: int, owner: str, expand: bool
-) -> Container:
+def with_new_file(_: Engine, c: Container, path: str, contents: str, permissions: int, owner: str, expand: bool) -> Container:
     path = c.expand(path) if expand else path
     return _write(c, path, "write_file", edits.write_file, owner=owner, text=contents, mode=permissions)
 
@@ -164,9 +160,7 @@ async def file(e: Engine, c: Container, path: str, expand: bool) -> Leaf:
 
 
 @field("Container", "exists")
-async def exists(
-    e: Engine, c: Container, path: str, do_not_follow_symlinks: bool, expand: bool, expected_type: str | None = None
-) -> bool:
+async def exists(e: Engine, c: Container, path: str, do_not_follow_symlinks: bool, expand: bool, expected_type: str | None = None) -> bool:
     _, ref, inner = _locate(c, path, expand)
     return await exists_in(e, Tree(ref), inner, expected_type, follow=not do_not_follow_symlinks)
 
@@ -186,9 +180,7 @@ def _mount(c: Container, path: str, expand: bool, make: Callable[[str], MountPoi
 
 
 @field("Container", "withMountedDirectory")
-def with_mounted_directory(  # noqa: PLR0913 - the API's arguments
-    _: Engine, c: Container, path: str, source: Obj, owner: str, read_only: bool, expand: bool
-) -> Container:
+def with_mounted_directory(_: Engine, c: Container, path: str, source: Obj, owner: str, read_only: bool, expand: bool) -> Container:
     tree: Tree = source.state
     if owner:
         dest = {"src_path": tree.path, "dest": ""}
@@ -203,7 +195,7 @@ def with_mounted_file(_: Engine, c: Container, path: str, source: Obj, owner: st
 
 
 @field("Container", "withMountedCache")
-def with_mounted_cache(  # noqa: PLR0913 - the API's arguments
+def with_mounted_cache(
     _: Engine, c: Container, path: str, cache: Obj, sharing: str, owner: str, expand: bool, source: Obj | None = None
 ) -> Container:
     volume = cache.state
@@ -222,9 +214,7 @@ def with_mounted_temp(_: Engine, c: Container, path: str, expand: bool, size: in
 
 
 @field("Container", "withMountedSecret")
-def with_mounted_secret(  # noqa: PLR0913 - the API's arguments
-    _: Engine, c: Container, path: str, source: Obj, owner: str, mode: int, expand: bool
-) -> Container:
+def with_mounted_secret(_: Engine, c: Container, path: str, source: Obj, owner: str, mode: int, expand: bool) -> Container:
     return _mount(c, path, expand, lambda t: MountPoint(target=t, kind="secret", secret=source.state, owner=owner, mode=mode))
 
 

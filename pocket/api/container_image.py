@@ -18,6 +18,7 @@ from pocket.values import Container, Port, put
 
 if TYPE_CHECKING:
     from pocket.engine import Engine
+    from pocket.oci.compress import Compression
     from pocket.oci.config import ImageConfig
     from pocket.oci.image import Image as OciImage
     from pocket.query import Obj
@@ -71,20 +72,16 @@ def _host(address: str) -> str:
 def _tarball(c: Container, variants: list[Obj], forced: str | None, media_types: str) -> Leaf:
     if variants:
         raise PocketError("not supported by pocket: platformVariants — use a Dagger engine")
-    op = Tarball(
-        container=c, compression=_compression(forced), docker=media_types.upper().startswith("DOCKER"), force=forced is not None
-    )
+    op = Tarball(container=c, compression=_compression(forced), docker=media_types.upper().startswith("DOCKER"), force=forced is not None)
     return Leaf(Ref(Node(op, name="Container.asTarball")), "image.tar")
 
 
-def _compression(forced: str | None) -> str:
+def _compression(forced: str | None) -> Compression:
     return COMPRESSIONS.get((forced or "gzip").upper(), "gzip")
 
 
 @field("Container", "asTarball")
-def as_tarball(
-    _: Engine, c: Container, platform_variants: list[Obj], media_types: str, forced_compression: str | None = None
-) -> Leaf:
+def as_tarball(_: Engine, c: Container, platform_variants: list[Obj], media_types: str, forced_compression: str | None = None) -> Leaf:
     return _tarball(c, platform_variants, forced_compression, media_types)
 
 
@@ -97,7 +94,7 @@ async def _image(e: Engine, c: Container, forced: str | None, media_types: str) 
 
 
 @field("Container", "export", pure=False)
-async def export(  # noqa: PLR0913 - the API's arguments
+async def export(
     e: Engine, c: Container, path: str, platform_variants: list[Obj], media_types: str, expand: bool, forced_compression: str | None = None
 ) -> str:
     if platform_variants:
@@ -119,5 +116,3 @@ async def publish(
     image = await _image(e, c, forced_compression, media_types)
     with e.trace("Container.publish", {"address": address}):
         return await publish_image(e, image, address)
-
-

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @field("Container", "withExec")
-def with_exec(  # noqa: PLR0913 - the API's arguments
+def with_exec(  # noqa: PLR0913, PLR0917 - the API's arguments
     engine: Engine,
     c: Container,
     args: list[str],
@@ -105,7 +105,7 @@ def with_service_binding(_: Engine, c: Container, alias: str, service: Obj) -> C
 
 
 @field("Container", "asService")
-def as_service(  # noqa: PLR0913 - the API's arguments
+def as_service(
     _: Engine,
     c: Container,
     args: list[str],

@@ -223,7 +223,7 @@ def port_skip(_: Engine, p: Port) -> bool:
 
 
 @field("Container", "withDockerHealthcheck")
-def with_docker_healthcheck(  # noqa: PLR0913 - the API's arguments
+def with_docker_healthcheck(
     _: Engine,
     c: Container,
     args: list[str],
@@ -234,9 +234,7 @@ def with_docker_healthcheck(  # noqa: PLR0913 - the API's arguments
     start_interval: str | None = None,
     retries: int | None = None,
 ) -> Container:
-    check = Healthcheck(
-        tuple(args), bool(shell), interval or "", timeout or "", start_period or "", start_interval or "", retries or 0
-    )
+    check = Healthcheck(tuple(args), bool(shell), interval or "", timeout or "", start_period or "", start_interval or "", retries or 0)
     return c.configure(healthcheck=check)
 
 

@@ -10,8 +10,6 @@ from pocket.api.container_image import from_
 from pocket.api.core import leaf_of, ref_of
 from pocket.api.registry import field
 from pocket.api.trees import exists_in, inside, require_directory, require_file, stat_in, view
-from pocket.dockerfile.build import Build, Request
-from pocket.dockerfile.parse import ignore_patterns, parse
 from pocket.errors import PocketError, TreeError
 from pocket.graph import Leaf, Tree
 from pocket.ops import edits
@@ -261,6 +259,9 @@ async def docker_build(
     e: Engine, d: Tree, dockerfile: str, build_args: list[dict[str, str]], target: str, secrets: list[Obj], no_init: bool,
     platform: str | None = None, ssh: Obj | None = None,
 ) -> Container:  # fmt: skip
+    from pocket.dockerfile.build import Build, Request  # the parser brings a Go runtime: only for those who build
+    from pocket.dockerfile.parse import ignore_patterns, parse
+
     if ssh is not None:
         raise PocketError("not supported by pocket: dockerBuild(ssh) — use a Dagger engine")
     empty: Container = core.container(e, None, platform)

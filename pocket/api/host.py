@@ -9,7 +9,7 @@ from pocket.errors import PocketError
 from pocket.graph import Leaf, Tree
 from pocket.ops.given import given
 from pocket.services import Service
-from pocket.tree import hostsync
+from pocket.tree.hostsync import sync, sync_file
 
 if TYPE_CHECKING:
     from pocket.engine import Engine
@@ -17,13 +17,11 @@ if TYPE_CHECKING:
 
 
 @field("Host", "directory")
-async def directory(  # noqa: PLR0913 - the API's arguments
-    e: Engine, _h: str, path: str, exclude: list[str], include: list[str], no_cache: bool, gitignore: bool
-) -> Tree:
+async def directory(e: Engine, _h: str, path: str, exclude: list[str], include: list[str], no_cache: bool, gitignore: bool) -> Tree:
     del no_cache  # the query engine asks again when it is set
     place = e.host_path(path)
     with e.trace("Host.directory", {"path": path}):
-        snapshot = await e.blocking(hostsync.sync, e.store, place, include=include, exclude=exclude, gitignore=gitignore)
+        snapshot = await e.blocking(sync, e.store, place, include=include, exclude=exclude, gitignore=gitignore)
     return Tree(given(snapshot))
 
 
@@ -32,7 +30,7 @@ async def file(e: Engine, _h: str, path: str, no_cache: bool) -> Leaf:
     del no_cache  # as above
     place = e.host_path(path)
     with e.trace("Host.file", {"path": path}):
-        snapshot = await e.blocking(hostsync.sync_file, e.store, place)
+        snapshot = await e.blocking(sync_file, e.store, place)
     return Leaf(given(snapshot), place.name)
 
 

@@ -6,7 +6,7 @@ import posixpath
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pocket.dockerfile import copy as copying
 from pocket.dockerfile.mounts import mounts_of, script_mount
@@ -59,7 +59,8 @@ class Build:
         self.request = request
         self._done: dict[int, Container] = {}
         system, _, machine = request.empty.platform.partition("/")
-        platform = {"OS": system, "ARCH": machine.partition("/")[0], "VARIANT": machine.partition("/")[2], "PLATFORM": request.empty.platform}
+        architecture, _, variant = machine.partition("/")
+        platform = {"OS": system, "ARCH": architecture, "VARIANT": variant, "PLATFORM": request.empty.platform}
         self._globals = {f"{side}{k}": v for side in ("TARGET", "BUILD") for k, v in platform.items()}
         for instruction in request.file.globals:
             self._arg(instruction, self._globals, self._globals)
@@ -85,7 +86,8 @@ class Build:
             raise DockerfileError(stage.line, f"base name ({stage.base}) should not be blank")
         platform = expand(stage.platform, self._globals)
         if platform and platform != self.request.empty.platform:
-            raise DockerfileError(stage.line, f"pocket builds {self.request.empty.platform} only, not {platform}", hint="use a Dagger engine")
+            ours = self.request.empty.platform
+            raise DockerfileError(stage.line, f"pocket builds {ours} only, not {platform}", hint="use a Dagger engine")
         return await self._named(name, stage.index)
 
     async def _named(self, name: str, before: int) -> Container:
@@ -183,7 +185,7 @@ class Build:
         if sources:
             copying.refuse_remote(instruction, sources)
             tree = await self._source(expand(instruction.flag("from"), values), stage)
-            options = {
+            options: dict[str, Any] = {
                 "root": tree.path, "sources": sources, "dest": where, "line": instruction.line, "chmod": chmod,
                 "exclude": [expand(x, values) for x in instruction.all_flags("exclude")],
                 "parents": instruction.flag("parents") == "true",

@@ -14,12 +14,13 @@ from pocket.dockerfile.parse import DockerfileError
 from pocket.oci.unpack import unpack_layer
 from pocket.store import disk
 from pocket.store.builder import publish
+from pocket.store.layer import Layer
 from pocket.tree import ops
 from pocket.tree.view import View
 
 if TYPE_CHECKING:
     from pocket.dockerfile.parse import Instruction
-    from pocket.store.layer import Layer, Snapshot
+    from pocket.store.layer import Snapshot
     from pocket.store.store import Store
 
 Owner = tuple[int, int] | None
@@ -46,7 +47,7 @@ def copy(  # noqa: PLR0913 - the options of COPY
     found = [(path, pattern) for pattern in sources for path in _matches(view, root, pattern, line)]
     if len(found) > 1 and not dest.endswith("/"):
         raise DockerfileError(line, "when using COPY with more than one source file, the destination must be a directory and end with a /")
-    snapshot, layers = base, []
+    snapshot, layers = base, list[Layer]()
     for path, pattern in found:
         target = dest
         if parents:
@@ -77,16 +78,17 @@ def _matches(view: View, root: str, pattern: str, line: int) -> list[str]:
     return sorted(found)
 
 
-def _one(  # noqa: PLR0913 - as above
+def _one(
     store: Store, base: Snapshot, src: Snapshot, path: str, dest: str, owner: Owner, chmod: str, exclude: list[str], *, unpack: bool
 ) -> tuple[Layer, ...]:
     view = View(src)
     node = view.need(path)
     if node.is_dir:
-        modes = {}
-        if chmod:
-            modes = {"dir_mode": _mode(chmod, node.entry.mode, directory=True), "file_mode": _mode(chmod, 0o644, directory=False)}
-        return ops.copy_tree(store, base, src, src_path=path, dest=dest, exclude=exclude, owner=owner, **modes)
+        return ops.copy_tree(
+            store, base, src, src_path=path, dest=dest, exclude=exclude, owner=owner,
+            dir_mode=_mode(chmod, node.entry.mode, directory=True) if chmod else None,
+            file_mode=_mode(chmod, 0o644, directory=False) if chmod else None,
+        )  # fmt: skip
     if unpack and _is_archive(view.real(node)):
         return _unpacked(store, base, view.real(node), dest)
     target = dest
@@ -108,10 +110,9 @@ def _mode(text: str, old: int, *, directory: bool) -> int:
             raise DockerfileError(0, f"invalid chmod value {text!r}")
         who, operator, what = match.groups()
         bits = 0
+        values = {"r": 4, "w": 2, "x": 1, "X": 1 if directory or old & 0o111 else 0}
         for c in what:
-            if c == "X":
-                c = "x" if directory or old & 0o111 else ""
-            bits |= {"r": 4, "w": 2, "x": 1}.get(c, 0)
+            bits |= values.get(c, 0)
         for shift, name in ((6, "u"), (3, "g"), (0, "o")):
             if who and "a" not in who and name not in who:
                 continue
@@ -155,7 +156,7 @@ def copy_text(
     store: Store, base: Snapshot, *, files: list[tuple[str, str]], dest: str, owner: Owner = None, chmod: str = ""
 ) -> tuple[Layer, ...]:
     """Give the layers of a COPY whose sources are here-documents (name, text)."""
-    snapshot, layers = base, []
+    snapshot, layers = base, list[Layer]()
     for name, text in files:
         target = posixpath.join(dest, name) if dest.endswith("/") else dest
         mode = _mode(chmod, 0o644, directory=False) if chmod else 0o644
@@ -169,7 +170,5 @@ def refuse_remote(instruction: Instruction, sources: list[str]) -> None:
     """Raise for an ADD of something that is not in the context."""
     for source in sources:
         if re.match(r"(https?|git|ssh)://|git@", source):
-            raise DockerfileError(
-                instruction.line, f"not supported by pocket: ADD {source}", hint="fetch it with http() or git() and COPY it, or use a Dagger engine"
-            )
-
+            hint = "fetch it with http() or git() and COPY it, or use a Dagger engine"
+            raise DockerfileError(instruction.line, f"not supported by pocket: ADD {source}", hint=hint)

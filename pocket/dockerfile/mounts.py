@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
 
 from pocket.dockerfile.parse import DockerfileError
-from pocket.graph import Tree
+from pocket.graph import Leaf, Tree
 from pocket.ops import edits
 from pocket.ops.edit import SCRATCH_REF, edit
 from pocket.values import CacheVolume, MountPoint, Secret
@@ -51,7 +51,8 @@ async def mounts_of(
             case "bind":
                 mounts.append(await _bind(options, container, source, instruction.line))
             case "tmpfs":
-                mounts.append(MountPoint(target=_target(options, container, instruction.line), kind="temp", size=_size(options.get("size"))))
+                target = _target(options, container, instruction.line)
+                mounts.append(MountPoint(target=target, kind="temp", size=_size(options.get("size"))))
             case "secret":
                 _secret(options, container, secrets, instruction.line, mounts, variables)
             case "ssh":
@@ -70,9 +71,7 @@ def _below(tree: Tree, path: str) -> Tree:
     return Tree(tree.ref, posixpath.join(tree.path, normal) if normal else tree.path)
 
 
-async def _cache(
-    options: dict[str, str], container: Container, source: Callable[[str], Awaitable[Tree]], line: int
-) -> MountPoint:
+async def _cache(options: dict[str, str], container: Container, source: Callable[[str], Awaitable[Tree]], line: int) -> MountPoint:
     target = _target(options, container, line)
     owner = f"{options.get('uid', '0')}:{options.get('gid', '0')}" if "uid" in options or "gid" in options else ""
     seed = _below(await source(options["from"]), options.get("source", "")) if options.get("from") else None
@@ -81,9 +80,7 @@ async def _cache(
     return MountPoint(target=target, kind="cache", cache=volume, owner=owner)
 
 
-async def _bind(
-    options: dict[str, str], container: Container, source: Callable[[str], Awaitable[Tree]], line: int
-) -> MountPoint:
+async def _bind(options: dict[str, str], container: Container, source: Callable[[str], Awaitable[Tree]], line: int) -> MountPoint:
     tree = _below(await source(options.get("from", "")), options.get("source", ""))
     # Cut out, so that a change elsewhere in the context does not run the step again; a file is bound as itself.
     return MountPoint(
@@ -91,7 +88,7 @@ async def _bind(
     )
 
 
-def _secret(  # noqa: PLR0913 - what one option may set
+def _secret(
     options: dict[str, str],
     container: Container,
     secrets: Mapping[str, Secret],
@@ -125,6 +122,4 @@ def _size(text: str | None) -> int | None:
 def script_mount(path: str, content: str) -> MountPoint:
     """Give the mount that shows a here-document with a `#!` line as an executable file."""
     ref = edit("write_file", SCRATCH_REF, edits.write_file, path="script", text=content, mode=0o755)
-    from pocket.graph import Leaf  # noqa: PLC0415 - only here
-
     return MountPoint(target=path, kind="file", leaf=Leaf(ref, "script"))

@@ -10,9 +10,10 @@ import dockerfile
 
 from pocket.errors import PocketError
 
-KNOWN = frozenset(
-    "ADD ARG CMD COPY ENTRYPOINT ENV EXPOSE FROM HEALTHCHECK LABEL MAINTAINER ONBUILD RUN SHELL STOPSIGNAL USER VOLUME WORKDIR".split()
-)
+KNOWN = frozenset({
+    "ADD", "ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "HEALTHCHECK", "LABEL", "MAINTAINER", "ONBUILD", "RUN", "SHELL",
+    "STOPSIGNAL", "USER", "VOLUME", "WORKDIR",
+})  # fmt: skip
 
 
 class DockerfileError(PocketError):
@@ -89,7 +90,8 @@ class Dockerfile:
         for stage in self.stages:
             if stage.name == target.lower() or (target.isdigit() and stage.index == int(target)):
                 return stage
-        raise PocketError(f'target stage "{target}" could not be found', hint=f"stages: {', '.join(s.name or str(s.index) for s in self.stages)}")
+        stages = ", ".join(s.name or str(s.index) for s in self.stages)
+        raise PocketError(f'target stage "{target}" could not be found', hint=f"stages: {stages}")
 
 
 def parse(text: str) -> Dockerfile:

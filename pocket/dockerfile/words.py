@@ -48,7 +48,7 @@ class _Lexer:
 
     def _double(self) -> str:
         self.at += 1
-        out = []
+        out: list[str] = []
         while self.at < len(self.text):
             c = self.text[self.at]
             if c == '"':

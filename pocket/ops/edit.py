@@ -36,13 +36,16 @@ class Edit(Op):
     users: Ref | None = None
 
     def inputs(self) -> tuple[Input, ...]:
+        """Name the base, the sources, and where names of owners are looked up."""
         users = (Input(self.users),) if self.users is not None and self.owner else ()
         return (Input(self.base), *self.sources, *users)
 
     def args(self, engine: Engine) -> object:
+        """Give the options and the owner as it was written."""
         return [self.options, self.owner]
 
     async def run(self, engine: Engine, inputs: tuple[Snapshot, ...], key: str) -> Outputs:
+        """Apply the function."""
         options = dict(self.options)
         if self.owner:
             users = inputs[-1] if self.users is not None else None
@@ -60,10 +63,11 @@ class Edit(Op):
 class Scratch(Op):
     """The empty root file system."""
 
-    kind: ClassVar[str] = "scratch"
+    kind = "scratch"
     cacheable: ClassVar[bool] = False
 
     async def run(self, engine: Engine, inputs: tuple[Snapshot, ...], key: str) -> Outputs:
+        """Give nothing."""
         return Outputs({ROOT: Snapshot()})
 
 

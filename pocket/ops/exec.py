@@ -11,7 +11,7 @@ import os
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from pocket.errors import PocketError
 from pocket.gpu import identity as gpu_identity
@@ -46,7 +46,7 @@ class ExecError(PocketError):
 class Exec(Op):
     """One command in one container."""
 
-    kind: ClassVar[str] = "exec"
+    kind = "exec"
     container: Container
     argv: tuple[str, ...]
     stdin: str = ""
@@ -57,10 +57,12 @@ class Exec(Op):
     network: str = ""  # "none" for a step without one
 
     def inputs(self) -> tuple[Input, ...]:
+        """Name the root file system, what is mounted, and what the bound services run on."""
         own = (Input(self.container.rootfs), *(_mount_input(m) for m in _with_content(self.container)))
         return (*own, *(i for _, service in self.container.services for i in service.inputs()))
 
     def args(self, engine: Engine) -> object:
+        """Give what the command can see besides files."""
         c = self.container
         return {
             "argv": self.argv, "stdin": self.stdin, "redirects": self.redirects, "expect": self.expect, "cwd": c.image.workdir,
@@ -71,13 +73,14 @@ class Exec(Op):
         }  # fmt: skip
 
     async def run(self, engine: Engine, inputs: tuple[Snapshot, ...], key: str) -> Outputs:
+        """Run it and commit what it wrote."""
         async with AsyncExitStack() as stack:
             network = await stack.enter_async_context(engine.services.network_for(self.container))
             prepared = await prepare(engine, self.container, inputs, stack)
             spec = prepared.spec(
-                argv=self.argv, netns="none" if self.network == "none" else network.netns, hosts=network.hosts, resolv=network.resolv, insecure=self.insecure,
-                no_init=self.no_init, redirects=self.redirects, stdin=self.stdin.encode() if self.stdin else None,
-                env=(*engine.proxy_env(), *environment(engine, self.container)),
+                argv=self.argv, netns="none" if self.network == "none" else network.netns, hosts=network.hosts, resolv=network.resolv,
+                insecure=self.insecure, no_init=self.no_init, redirects=self.redirects, stdin=self.stdin.encode() if self.stdin else None,
+                env=(*engine.proxy_env(), *engine.trace_env(), *environment(engine, self.container)),
             )  # fmt: skip
             scrubbed = engine.secrets.values_in(self.container)
             capture = Capture(engine, scrubbed)
@@ -107,9 +110,7 @@ class Exec(Op):
         elif outcome.oom:
             message = f"exit code: {outcome.exit_code} (probably killed for lack of memory)"
         code = -1 if outcome.error else outcome.exit_code
-        return ExecError(
-            message, argv=self.argv, exit_code=code, stdout=error_tail(capture.stdout()), stderr=error_tail(capture.stderr())
-        )
+        return ExecError(message, argv=self.argv, exit_code=code, stdout=error_tail(capture.stdout()), stderr=error_tail(capture.stderr()))
 
 
 def _committed(engine: Engine, upper: Path, lower: Snapshot, stubs: tuple[str, ...], owner: tuple[int, int] | None) -> Snapshot:
@@ -153,11 +154,11 @@ class Prepared:
         self, *, redirects: tuple[str, str, str] = ("", "", ""), devices: tuple[str, ...] = (), env: tuple[str, ...], **options: Any
     ) -> ExecSpec:
         """Give the spec for the sandbox; options are further fields of `ExecSpec`."""
-        names = zip(("redirect_stdin", "redirect_stdout", "redirect_stderr"), redirects, strict=True)
-        paths = {name: self.container.resolve(path) for name, path in names if path}
+        files = [self.container.resolve(path) if path else None for path in redirects]
         return ExecSpec(
             lowers=self.lowers, upper=str(self.upper), work=str(self.work), mounts=tuple(self.mounts), env=env, devices=devices,
-            cwd=self.container.image.workdir or "/", user=self.container.image.user, **paths, **options,
+            cwd=self.container.image.workdir or "/", user=self.container.image.user,
+            redirect_stdin=files[0], redirect_stdout=files[1], redirect_stderr=files[2], **options,
         )  # fmt: skip
 
 
@@ -232,4 +233,3 @@ def environment(engine: Engine, c: Container) -> tuple[str, ...]:
         values.pop(name, None)
         values[name] = os.fsdecode(engine.secrets.value(secret))
     return tuple(f"{name}={value}" for name, value in values.items())
-

@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 class Given(Op):
     """A known snapshot; there is nothing to run."""
 
-    kind: ClassVar[str] = "given"
+    kind = "given"
     cacheable: ClassVar[bool] = False
     snapshot: Snapshot
 
     async def run(self, engine: Engine, inputs: tuple[Snapshot, ...], key: str) -> Outputs:
+        """Give the snapshot."""
         return Outputs({ROOT: self.snapshot})
 
 

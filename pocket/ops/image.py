@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from pocket.graph import ROOT, Input, Leaf, Op, Outputs, digest_of
 from pocket.oci import archive, media
 from pocket.oci.blobs import BlobDir
+from pocket.oci.compress import Compression
 from pocket.oci.config import Healthcheck as OciHealthcheck
 from pocket.oci.config import ImageConfig
 from pocket.oci.config import read as read_config
@@ -23,16 +24,16 @@ from pocket.oci.pack import pack_layer
 from pocket.oci.unpack import unpack_layer
 from pocket.store import disk
 from pocket.store.builder import publish
+from pocket.store.index import Entry
 from pocket.store.layer import Layer, Snapshot
 from pocket.tree.view import View
 from pocket.values import Container, Healthcheck, Image, Pair, Port, labels_of
 
 if TYPE_CHECKING:
     from pocket.engine import Engine
-    from pocket.store.index import Entry
     from pocket.store.store import Store
 
-COMPRESSIONS = {"GZIP": "gzip", "ZSTD": "zstd", "UNCOMPRESSED": "none", "ESTARGZ": "gzip"}
+COMPRESSIONS: dict[str, Compression] = {"GZIP": "gzip", "ZSTD": "zstd", "UNCOMPRESSED": "none", "ESTARGZ": "gzip"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +75,7 @@ def _unpack(store: Store, image: OciImage, descriptor: Descriptor, diff_id: str,
     try:
         with image.blobs.open(descriptor.digest) as stream:
             chown = store.tier != "single-uid"
-            unpacked = unpack_layer(
-                stream, home / "fs", chown=chown, opaque_xattr=disk.OPAQUE[store.tier], lower=lower, expect=diff_id
-            )
+            unpacked = unpack_layer(stream, home / "fs", chown=chown, opaque_xattr=disk.OPAQUE[store.tier], lower=lower, expect=diff_id)
         layer = publish(store, home, unpacked.index)
     except BaseException:
         disk.remove_tree(home)
@@ -114,7 +113,7 @@ def _healthcheck(check: OciHealthcheck) -> Healthcheck:
 
 
 # --- out -----------------------------------------------------------------------------------------------------------
-def pack_container(store: Store, c: Container, snapshot: Snapshot, *, compression: str = "gzip", docker: bool = False,
+def pack_container(store: Store, c: Container, snapshot: Snapshot, *, compression: Compression = "gzip", docker: bool = False,
                    force: bool = False, epoch: int | None = None) -> OciImage:  # fmt: skip
     """Make the image of a container whose root file system is `snapshot`; blocking.
 
@@ -134,8 +133,8 @@ def _media(descriptor: Descriptor, *, docker: bool) -> str:
     return media.layer(compression, docker=docker)
 
 
-def _pack(store: Store, layer: Layer, compression: str, *, force: bool, epoch: int | None) -> _Packed:
-    choices = [compression] if force else [compression, "gzip", "zstd", "none"]
+def _pack(store: Store, layer: Layer, compression: Compression, *, force: bool, epoch: int | None) -> _Packed:
+    choices: list[Compression] = [compression] if force else [compression, "gzip", "zstd", "none"]
     for choice in dict.fromkeys(choices):
         for latest in {None, epoch} if epoch is not None else {None}:
             if (record := store.actions.get(_pack_key(layer, choice, latest))) and (latest == epoch or record.get("imported")):
@@ -201,26 +200,27 @@ def _nanoseconds(text: str) -> int:
 class Tarball(Op):
     """The image archive of a container, as a directory with the one file `image.tar`."""
 
-    kind: ClassVar[str] = "tarball"
+    kind = "tarball"
     container: Container
-    compression: str
+    compression: Compression
     docker: bool
     force: bool
 
     def inputs(self) -> tuple[Input, ...]:
+        """Name the root file system."""
         return (Input(self.container.rootfs),)
 
     def args(self, engine: Engine) -> object:
+        """Give the configuration and how it is written."""
         config = config_of(self.container, ()).to_bytes().decode()
         annotations = [(p.name, p.value) for p in self.container.annotations]
         return [config, annotations, self.compression, self.docker, self.force, engine.epoch]
 
     async def run(self, engine: Engine, inputs: tuple[Snapshot, ...], key: str) -> Outputs:
+        """Pack the layers and write the archive."""
         return await engine.blocking(self._write, engine, inputs[0], key)
 
     def _write(self, engine: Engine, snapshot: Snapshot, key: str) -> Outputs:
-        from pocket.store.index import Entry  # noqa: PLC0415 - a cycle otherwise
-
         image = pack_container(
             engine.store, self.container, snapshot, compression=self.compression, docker=self.docker, force=self.force,
             epoch=engine.epoch,
@@ -239,8 +239,9 @@ async def import_archive(engine: Engine, leaf: Leaf, tag: str) -> tuple[ImageCon
     view = View(await engine.solver.snapshot(Input(leaf.ref)))
     node = view.file(leaf.path)
     key = digest_of(["import", node.entry.target, tag])
-    found = known_image(engine.store, key)
-    return found or await engine.blocking(load_archive, engine.store, view.real(node), tag, key)
+    if (found := known_image(engine.store, key)) is not None:
+        return found
+    return await engine.blocking(load_archive, engine.store, view.real(node), tag, key)
 
 
 def load_archive(store: Store, path: Path, tag: str, key: str) -> tuple[ImageConfig, Snapshot]:

@@ -28,8 +28,8 @@ ARCHIVES = "POCKET_IMAGE_ARCHIVES"
 
 
 def _client(engine: Engine) -> Client:
-    from pocket.oci.client import Client  # noqa: PLC0415 - httpx takes a quarter of a second
-    from pocket.oci.credentials import Credentials  # noqa: PLC0415 - as above
+    from pocket.oci.client import Client
+    from pocket.oci.credentials import Credentials
 
     given = {host: Credentials(username=user, password=secret.decode()) for host, (user, secret) in engine.registry_auth.items()}
     return Client(credentials=given, environ=engine.environ)

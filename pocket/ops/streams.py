@@ -29,7 +29,7 @@ class Capture:
         self._secrets = secrets
         self._parts: dict[int, list[bytes]] = {1: [], 2: []}
         self._both: list[bytes] = []
-        self._readers: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        self._readers: asyncio.Future[tuple[None, None]] = asyncio.get_running_loop().create_future()
         self.argv: tuple[str, ...] = ()
 
     async def run(self, spec: ExecSpec) -> Outcome:

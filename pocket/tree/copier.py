@@ -88,7 +88,7 @@ def main(argv: Sequence[str]) -> int:
         paths = os.fsdecode(f.read()).split("\0")[:-1]
     share = (len(paths) + int(parts) - 1) // int(parts)
     os.umask(0)
-    with open(results, "w", encoding="ascii") as out:
+    with open(results, "w", encoding="utf-8") as out:
         mine = paths[int(part) * share : (int(part) + 1) * share]
         parent = os.getppid()
         for n, path in enumerate(mine):

@@ -209,7 +209,7 @@ class _Sync:
             raise StoreError(f"copying {self.root} failed: a worker ended with {max(failed, key=abs)}")
         lines: list[str] = []
         for n in range(parts):
-            lines += (folder / f"results-{n}").read_text(encoding="ascii").split("\n")[:-1]
+            lines += (folder / f"results-{n}").read_text(encoding="utf-8").split("\n")[:-1]
         return lines
 
     # --- the result

@@ -48,7 +48,7 @@ def _apply(work: Path, text: str) -> None:
     else:
         raise TreeError("cannot apply a patch: neither git nor patch is installed")
     environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "GIT_CEILING_DIRECTORIES": str(work.parent), "GIT_CONFIG_NOSYSTEM": "1"}
-    done = subprocess.run(command, cwd=work, env=environment, input=text.encode(), capture_output=True, check=False)  # noqa: S603 - fixed words
+    done = subprocess.run(command, cwd=work, env=environment, input=text.encode(), capture_output=True, check=False)
     if done.returncode:
         raise TreeError(f"failed to apply patch: {(done.stderr or done.stdout).decode('utf-8', 'replace').strip()}")
 
