@@ -119,7 +119,7 @@ def digest(index: Index) -> str:
 def write(path: Path, index: Index) -> str:
     """Write an index file and return its digest."""
     h = hashlib.sha256()
-    with open(path, "w", encoding="ascii", newline="\n") as f:
+    with open(path, "w", encoding="utf-8", newline="\n") as f:
         rows: list[str] = []
         hashed: list[str] = []
         for key in sorted(index, key=tree_key):
