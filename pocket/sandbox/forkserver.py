@@ -94,7 +94,8 @@ def _prepare(sock: socket.socket) -> tuple[int, int, tuple[int, int]]:
         os._exit(1)  # the session died before the call above
     os.setsid()  # an interrupt from the terminal is the session's to handle
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    for number in (signal.SIGINT, signal.SIGTERM):
+    # Commands must not inherit what our caller ignores (a shell's background job ignores SIGINT and SIGQUIT).
+    for number in signal.valid_signals() - {signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_DFL)
     null = os.open("/dev/null", os.O_RDWR)
     for fd in (0, 1, 2):

@@ -187,8 +187,9 @@ def _redirects(request: Request, spec: ExecSpec) -> tuple[int, dict[int, int]]:
 
 
 def _open_redirect(spec: ExecSpec, path: str, flags: int) -> int:
+    path = os.path.join("/", spec.cwd, path)
     try:
-        return os.open(os.path.join("/", spec.cwd, path), flags, 0o644)
+        return os.open(path, flags, 0o644)
     except OSError as error:
         raise StepError(f"open {path}: {(error.strerror or '').lower()}") from error
 

@@ -1,0 +1,104 @@
+"""However a session ends, nothing of it stays: no process, no mount, no namespace."""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sandbox_box import Box, Inside, tiers, why_not
+
+
+@pytest.fixture(params=tiers())
+def box(request: pytest.FixtureRequest) -> Iterator[Box]:
+    if reason := why_not(request.param):
+        pytest.skip(reason)
+    box = Box(request.param)
+    yield box
+    box.close()
+
+
+def ended(pidfd: int) -> bool:
+    """Wait for the end of a process that is not our child."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(20_000))
+
+
+@pytest.mark.parametrize("no_init", [False, True])
+def test_a_killed_session_leaves_nothing(box: Box, no_init: bool) -> None:
+    async def body(b: Inside, no_init: bool) -> tuple[int, int]:
+        script = "trap '' TERM HUP; setsid sleep 300 & echo up; sleep 300"
+        process, _ = await b.until(b.spec("sh", "-c", script, no_init=no_init, netns="none"), b"up")
+        return process.pid, b.zygote.pid
+
+    pids = box.do(body, no_init)
+    inside = _descendants(pids[0])
+    pidfds = [os.pidfd_open(pid) for pid in {*pids, *inside}]
+    assert len(pidfds) >= 3
+    box.kill()
+    assert all(ended(fd) for fd in pidfds)
+    assert str(box.tmp) not in Path("/proc/self/mountinfo").read_text()
+    for fd in pidfds:
+        os.close(fd)
+
+
+def _descendants(pid: int) -> list[int]:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(c) for c in children] + [d for c in children for d in _descendants(int(c))]
+
+
+def test_a_killed_forkserver_takes_its_containers_along_and_is_missed(box: Box) -> None:
+    async def body(b: Inside) -> tuple[int, str]:
+        process, _ = await b.until(b.spec("sh", "-c", "echo up; sleep 300"), b"up")
+        os.kill(b.zygote.pid, 9)
+        outcome = await process.wait()
+        try:
+            await b.run("true")
+        except b.error as error:
+            return outcome.exit_code, str(error)
+        return outcome.exit_code, ""
+
+    code, message = box.do(body)
+    assert code == 137
+    assert "the forkserver is gone" in message
+
+
+def test_a_first_process_that_is_killed_from_outside(box: Box) -> None:
+    async def body(b: Inside) -> int:
+        process, _ = await b.until(b.spec("sh", "-c", "echo up; sleep 300"), b"up")
+        os.kill(process.pid, 9)
+        return (await process.wait()).exit_code
+
+    assert box.do(body) == 137
+
+
+def test_descriptors_do_not_pile_up(box: Box) -> None:
+    async def body(b: Inside) -> list[int]:
+        counts = []
+        for _ in range(3):
+            await asyncio.gather(*(b.run("true") for _ in range(5)))
+            zygote = len(os.listdir(f"/proc/{b.zygote.pid}/fd"))
+            counts.append(len(os.listdir("/proc/self/fd")) * 1000 + zygote)
+        return counts
+
+    first, second, third = box.do(body)
+    assert second == third <= first + 1001
+
+
+def test_the_session_keeps_its_own_mounts(box: Box) -> None:
+    async def body(b: Inside) -> list[str]:
+        return [os.readlink(f"/proc/{pid}/ns/mnt") for pid in ("self", b.zygote.pid)] + [str(os.path.exists("/sys/kernel"))]
+
+    own, zygotes, visible = box.do(body)
+    assert own == os.readlink("/proc/self/ns/mnt") != zygotes
+    assert visible == "True"
+
+
+def test_an_interrupt_from_the_terminal_is_not_the_containers_business(box: Box) -> None:
+    async def body(b: Inside) -> list[int]:
+        return [os.getsid(b.zygote.pid), b.zygote.pid]
+
+    assert len(set(box.do(body))) == 1
