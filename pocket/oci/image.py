@@ -117,6 +117,6 @@ def assemble(manifest: Manifest, manifest_bytes: bytes, config_bytes: bytes, blo
     config: ImageConfig | None = None
     if manifest.config.media_type in (media.OCI_CONFIG, media.DOCKER_CONFIG) and not manifest.artifact_type:
         config = cfg.read(config_bytes)
-        if config.diff_ids and len(config.diff_ids) != len(manifest.layers):
+        if len(config.diff_ids) != len(manifest.layers):
             raise ManifestError(f"an image has {len(manifest.layers)} layers and {len(config.diff_ids)} diff ids")
     return Image(manifest=manifest, manifest_bytes=manifest_bytes, config=config, config_bytes=config_bytes, blobs=blobs)
