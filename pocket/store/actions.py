@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pocket.errors import StoreError
+from pocket.store import disk
 
 Record = dict[str, Any]
 _KEY = re.compile(r"[0-9a-f]{16,64}")
@@ -50,6 +51,7 @@ class Actions:
             return None
         return record
 
+    @disk.told("write a record to the cache")
     def put(self, key: str, record: Record) -> None:
         """Write a record; whatever it names must be in the store already."""
         path = self.path(key)

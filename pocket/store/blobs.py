@@ -12,6 +12,7 @@ from pocket.store import disk
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _BLOCK = 1 << 20
+_told = disk.told("write a blob to the cache")
 
 
 class Blobs:
@@ -38,6 +39,7 @@ class Blobs:
         """Return a blob's bytes."""
         return self.path(digest).read_bytes()
 
+    @_told
     def put_bytes(self, data: bytes) -> str:
         """Store some bytes and return their digest."""
         digest = "sha256:" + hashlib.sha256(data).hexdigest()
@@ -48,6 +50,7 @@ class Blobs:
             self._publish(temp, digest)
         return digest
 
+    @_told
     def put_file(self, source: IO[bytes] | Path | str, *, expect: str = "", size: int = -1) -> str:
         """Store what a file holds and return its digest; StoreError when it is not the `expect`ed digest or size."""
         if isinstance(source, Path | str):

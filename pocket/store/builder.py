@@ -21,6 +21,8 @@ from pocket.store.layer import Layer, remember
 _BLOCK = 1 << 20
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
+_told = disk.told("write to the cache")
+
 
 class Shelf(Protocol):
     """What a builder needs of the store."""
@@ -54,6 +56,7 @@ class LayerBuilder:
                 self.mkdir(parent)
         return ix.on_disk(self.fs, path)
 
+    @_told
     def mkdir(self, path: str, entry: Entry | None = None) -> None:
         """Add a directory, or change the attributes of one already added."""
         old = self.entries.get(path)
@@ -63,6 +66,7 @@ class LayerBuilder:
             raise StoreError(f"{path} is already in the layer and is no directory")
         self.entries[path] = entry or old or Entry("d", 0o755, mtime=int(time.time()))
 
+    @_told
     def write(self, path: str, data: bytes | IO[bytes], entry: Entry) -> None:
         """Add a file; size and content digest of the entry are filled in."""
         place = self.place(path)
@@ -78,6 +82,7 @@ class LayerBuilder:
             os.close(fd)
         self._done(path, place, entry._replace(kind="f", size=size, target=h.hexdigest()))
 
+    @_told
     def add_file(self, path: str, src: Path | str, entry: Entry, *, link: bool = True) -> None:
         """Add a file that the store already holds, with its known digest in `entry`.
 
@@ -97,12 +102,14 @@ class LayerBuilder:
         disk.copy_file(str(src), place)
         self._done(path, place, entry)
 
+    @_told
     def symlink(self, path: str, target: str, entry: Entry | None = None) -> None:
         """Add a symlink; its target is not looked at."""
         place = self.place(path)
         os.symlink(target, place)
         self._done(path, place, (entry or Entry("l", 0o777, mtime=int(time.time())))._replace(kind="l", target=target))
 
+    @_told
     def whiteout(self, path: str) -> None:
         """Hide what lower layers have at a path."""
         os.mknod(self.place(path), stat.S_IFCHR, os.makedev(0, 0))
@@ -139,6 +146,7 @@ class LayerBuilder:
         else:
             self.special(path, entry)
 
+    @_told
     def adopt_content(self, source: Layer, dest: str) -> None:
         """Add all that a layer holds below a directory that was added before."""
         root = f"{dest}/" if dest else ""
@@ -162,6 +170,7 @@ class LayerBuilder:
         disk.set_attributes(place, entry, tier=self._tier)
         self.entries[path] = entry
 
+    @_told
     def finish(self) -> Layer:
         """Put the layer into the store and return it."""
         self.seal_directories()
@@ -172,6 +181,7 @@ class LayerBuilder:
         for path in sorted((p for p, e in self.entries.items() if e.kind == "d"), reverse=True):
             disk.set_attributes(ix.on_disk(self.fs, path), self.entries[path], tier=self._tier)
 
+    @_told
     def finish_moved(self, source: Layer, prefix: str) -> Layer:
         """Like `finish`, for a builder whose content below `prefix` is exactly that of `source`: shares its index file."""
         self.seal_directories()

@@ -8,7 +8,7 @@ import fcntl
 import hashlib
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pocket.errors import StoreError
@@ -177,6 +177,17 @@ def syncfs(path: str | Path) -> None:
             raise OSError(code, os.strerror(code), str(path))
     finally:
         os.close(fd)
+
+
+@contextlib.contextmanager
+def told(doing: str) -> Iterator[None]:
+    """Have a full or read-only disk reported as a StoreError; as a decorator of what writes to the cache. Other errors pass."""
+    try:
+        yield
+    except OSError as e:
+        if e.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise
+        raise explain(e, doing) from e
 
 
 def explain(e: OSError, doing: str) -> StoreError:

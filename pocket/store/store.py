@@ -117,6 +117,7 @@ class Store:
         self._layers[layer.id] = layer
         return layer
 
+    @disk.told("commit what a step wrote to the cache")
     def commit_upper(
         self,
         upper: Path,
@@ -161,8 +162,8 @@ class Store:
         try:
             meta = json.loads((home / "meta.json").read_bytes())
             layer = Layer.load(home)
-            if not self._settled(meta.get("boot", ""), meta.get("time", 0.0)) and not _verify(layer):
-                raise ValueError("damaged")
+            if not self._settled(meta.get("boot", ""), meta.get("time", 0.0)):
+                self._verified(layer, meta)
             os.utime(home / "meta.json")
         except FileNotFoundError:
             return False
@@ -172,6 +173,18 @@ class Store:
             return False
         self._layers[name] = layer
         return True
+
+    def _verified(self, layer: Layer, meta: dict[str, Any]) -> None:
+        """Read a layer from before the last power cut; what is whole need not be read again. ValueError when it is damaged."""
+        try:
+            good = _verify(layer)
+        except FileNotFoundError:
+            good = False
+        if not good:
+            raise ValueError("damaged")
+        temp = self.tmp_dir / f"meta-{layer.id}"
+        temp.write_text(json.dumps(meta | {"boot": self.boot, "time": time.time()}))
+        os.rename(temp, layer.home / "meta.json")
 
     def _check_blob(self, digest: str) -> bool:
         path = self.blobs.path(digest)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from forked import folder, in_tier, mounted, step, tiers
@@ -30,7 +31,7 @@ def base_of(store: Store) -> Snapshot:
     return Snapshot((b.finish(),), "base")
 
 
-def run(tier: str, body: Body) -> object:
+def run(tier: str, body: Body) -> Any:
     def inside() -> object:
         store = Store.open(Path(where), tier=tier)
         try:
@@ -111,7 +112,7 @@ class TestEveryTier:
             same = content_key(View(Snapshot((base.layers[0], merged), ""))) == content_key(View(last))
             return [n.path for n in View(last).walk()], same
 
-        paths, same = run(tier, body)  # type: ignore[misc]
+        paths, same = run(tier, body)
         assert paths == ["etc", "etc/group", "etc/group/x", "home", "home/app", "home/app/own", "lib", "usr", "usr/new"]
         assert same
 
@@ -126,7 +127,7 @@ class TestEveryTier:
             assert layer is not None
             return shown, [n.path for n in View(Snapshot((*base.layers, layer), "")).walk()]
 
-        shown, seen = run(tier, body)  # type: ignore[misc]
+        shown, seen = run(tier, body)
         assert shown == seen
 
     def test_equal_steps_have_equal_digests(self, tier: str) -> None:

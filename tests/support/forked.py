@@ -70,7 +70,7 @@ def in_tier(tier: str, body: Callable[[], T]) -> T:
         Path(f"/proc/{pid}/uid_map").write_text("0 100000 65536")
         Path(f"/proc/{pid}/gid_map").write_text("0 100000 65536")
     os.write(go[1], b"g")
-    with open(result[0], "rb") as f:
+    with os.fdopen(result[0], "rb") as f:
         answer = f.read()
     os.waitpid(pid, 0)
     for fd in (ready[0], go[1]):
@@ -81,11 +81,12 @@ def in_tier(tier: str, body: Callable[[], T]) -> T:
 
 
 def _child(tier: str, body: Callable[[], T], ready: int, go: int, result: int) -> None:
+    answer: tuple[bool, object]
     try:
         answer = _entered(tier, body, ready, go)
     except BaseException:  # noqa: BLE001 - whatever it is belongs to the parent
         answer = (False, traceback.format_exc())
-    with open(result, "wb") as f:
+    with os.fdopen(result, "wb") as f:
         f.write(pickle.dumps(answer))
     os._exit(0)
 
