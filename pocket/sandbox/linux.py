@@ -95,11 +95,9 @@ def clone(flags: int) -> tuple[int, int]:
     return (0, -1) if pid == 0 else (int(pid), pidfd.value)
 
 
-def open_tree(path: str, *, dirfd: int = _AT_FDCWD, clone: bool = True, recursive: bool = True) -> int:
-    """Return a descriptor of the mount at `path` ("" is `dirfd` itself); a detached copy of it when `clone`."""
-    flags = _OPEN_TREE_CLOEXEC | (0 if path else _AT_EMPTY_PATH)
-    if clone:
-        flags |= _OPEN_TREE_CLONE | (_AT_RECURSIVE if recursive else 0)
+def open_tree(path: str, *, dirfd: int = _AT_FDCWD) -> int:
+    """Return a detached copy of the mount at `path` ("" is `dirfd` itself) with everything below it."""
+    flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | _AT_RECURSIVE | (0 if path else _AT_EMPTY_PATH)
     return _syscall(path, _SYS_OPEN_TREE, dirfd, os.fsencode(path), flags)
 
 

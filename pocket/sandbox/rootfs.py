@@ -1,8 +1,9 @@
 """From a spec to a root file system that this process stands in: overlay, devices, /proc, mounts, and the host is gone.
 
-Sources are opened before pivot_root and targets are looked up after it, by the kernel, inside the new root: a link in an image,
-such as /etc/resolv.conf → ../../home/you/x, leads nowhere else. Runs in the container's first process; the result (`Root`)
-tells which mount points had to be made.
+Sources become detached mounts first; then the host is unmounted; only then are targets looked up, by the kernel, in a tree that
+holds nothing else. So a link in an image, such as /etc/resolv.conf → ../../home/you/x, leads nowhere else. (While an old root still
+lies stacked upon the new one after pivot_root, ".." at the top would lead into it.) Runs in the container's first process; the
+result (`Root`) tells which mount points had to be made.
 """
 
 from __future__ import annotations
@@ -48,19 +49,15 @@ class Root:
 def enter(spec: ExecSpec, tier: Tier) -> Root:
     """Build the root and make it this process's only file system. Needs fresh mount, pid, ipc and uts namespaces."""
     sources.overlay(spec.lowers, spec.upper, spec.work, workspace.ROOT, tier)
-    old = os.open("/", os.O_PATH | os.O_DIRECTORY)
-    host_proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY)
-    trees = [("/sys", linux.open_tree(workspace.SYS, clone=False)), ("/dev", sources.devices(spec, tier))]
+    root = Root()
+    trees = [("/proc", _proc(root)), ("/sys", linux.open_tree(workspace.SYS)), ("/dev", sources.devices(spec, tier))]
     trees += [("/etc/hosts", sources.generated(sources.hosts(spec))), ("/etc/resolv.conf", sources.generated(sources.resolv(spec)))]
     if tier.name == "single-uid" and os.path.isdir(f"{workspace.ROOT}/etc/apt/apt.conf.d"):
         # apt wants to drop to its user _apt, an id that does not exist in this namespace, and gives up.
         trees.append(("/etc/apt/apt.conf.d/00-single-uid", sources.generated(b'APT::Sandbox::User "root";\n')))
     mounts = [sources.source(m, index, tier) for index, m in enumerate(spec.mounts)]
     devices = [(path, sources.opened(path)) for path in spec.devices]
-    os.chdir(workspace.ROOT)
-    linux.pivot_root(".", ".")
-    root = Root()
-    _proc(root, host_proc)
+    _leave_host()
     for target, fd in trees:
         _attach(root, target, fd)
     if tier.name == "root" and not spec.insecure:
@@ -69,23 +66,27 @@ def enter(spec: ExecSpec, tier: Tier) -> Root:
         _apply(root, spec, index, source)
     for path, fd in devices:
         _attach(root, path, fd)
+    return root
+
+
+def _leave_host() -> None:
+    old = os.open("/", os.O_PATH | os.O_DIRECTORY)
+    os.chdir(workspace.ROOT)
+    linux.pivot_root(".", ".")
     os.fchdir(old)
     linux.umount(".")
     os.chdir("/")
     os.close(old)
-    os.close(host_proc)
-    return root
 
 
-def _proc(root: Root, host_proc: int) -> None:
-    target = _ensure(root, "/proc", directory=True)
+def _proc(root: Root) -> int:
     try:
-        linux.mount("proc", target, "proc", _PROC_FLAGS)
+        linux.mount("proc", workspace.PROC, "proc", _PROC_FLAGS)
     except PermissionError:
         # An outer container hides parts of its /proc, and the kernel does not let us show them in a fresh one.
         root.notes.append("this machine allows no fresh /proc: the host's is shown, with the host's processes")
-        linux.move_mount(linux.open_tree("", dirfd=host_proc), target)
-    root.mounted.append((target, None, ""))
+        return linux.open_tree("/proc")
+    return linux.open_tree(workspace.PROC)
 
 
 def _hide_proc() -> None:
@@ -126,15 +127,11 @@ def _chown_if_possible(path: str, uid: int, gid: int) -> None:
 
 
 def _attach(root: Root, target: str, fd: int, index: int | None = None, shown: str = "") -> None:
-    directory = stat.S_ISDIR(os.stat(fd).st_mode)
-    real = _ensure(root, target, directory=directory)
-    if directory != os.path.isdir(real):
-        kinds = ("a directory", "a file") if directory else ("a file", "a directory")
-        raise StepError(f"cannot mount {kinds[0]} at {target}: it is {kinds[1]}")
+    real = _ensure(root, target, directory=stat.S_ISDIR(os.stat(fd).st_mode))
     try:
         linux.move_mount(fd, real)
     except OSError as error:
-        raise StepError(f"cannot mount at {target}: {error.strerror}") from error
+        raise StepError(f"cannot mount at {target}: {(error.strerror or '').lower()}") from error
     os.close(fd)
     root.mounted.append((real, index, shown))
 
@@ -142,9 +139,13 @@ def _attach(root: Root, target: str, fd: int, index: int | None = None, shown: s
 def _ensure(root: Root, target: str, *, directory: bool) -> str:
     """Return the real path of a mount point, which is made when missing: also where a dangling link points to."""
     try:
-        return _made(root, "/" + target.strip("/"), directory, 0)
+        real = _made(root, "/" + target.strip("/"), directory, 0)
     except OSError as error:
         raise StepError(f"cannot mount at {target}: {(error.strerror or str(error)).lower()}") from error
+    if directory != os.path.isdir(real):
+        kinds = ("a directory", "a file") if directory else ("a file", "a directory")
+        raise StepError(f"cannot mount {kinds[0]} at {target}: it is {kinds[1]}")
+    return real
 
 
 def _made(root: Root, path: str, directory: bool, depth: int) -> str:  # noqa: FBT001 - recursion, not an interface

@@ -86,7 +86,7 @@ def devices(spec: ExecSpec, tier: Tier) -> int:
     size = "" if spec.shm_size is None else f",size={spec.shm_size}"
     linux.mount("tmpfs", f"{dev}/shm", "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, f"mode=1777{size}")
     linux.mount("mqueue", f"{dev}/mqueue", "mqueue", _NOTHING)
-    return linux.open_tree(dev, clone=False)
+    return linux.open_tree(dev)
 
 
 def hosts(spec: ExecSpec) -> bytes:
@@ -124,7 +124,7 @@ def opened(path: str) -> int:
     try:
         return linux.open_tree(path)
     except OSError as error:
-        raise StepError(f"cannot mount {path}: {error.strerror}") from error
+        raise StepError(f"cannot mount {path}: {(error.strerror or '').lower()}") from error
 
 
 def source(m: Mount, index: int, tier: Tier) -> int | None:
@@ -147,7 +147,7 @@ def _overlay_source(m: Mount, index: int, tier: Tier) -> int:
     os.makedirs(point, exist_ok=True)
     overlay(m.lowers, None if m.readonly else m.upper, m.work, point, tier)
     if not m.subpath:
-        return linux.open_tree(point, clone=False)
+        return linux.open_tree(point)
     root = os.open(point, os.O_PATH | os.O_DIRECTORY)
     try:
         inside = linux.open_in_root(root, m.subpath, os.O_PATH)

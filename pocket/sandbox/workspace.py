@@ -2,8 +2,8 @@
 
 It covers /sys (every machine has that directory, and it has to be made ready for containers anyway), so that no directory has to
 be made on, or cleaned up from, a disk. Below it: `sys` the host's /sys, read-only with what Docker masks hidden; `root` and `m`
-mount points; `dev` a mount point; `etc` generated files by content; `empty` an empty directory.
-A container inherits all of it as a copy when its mount namespace is made, and moves what it needs into its root.
+mount points; `dev` and `proc` mount points; `etc` generated files by content; `empty` an empty directory.
+A container inherits all of it as a copy when its mount namespace is made, and copies what it needs into its root.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from contextlib import suppress
 from pocket.sandbox import linux
 
 BASE = "/sys"
-SYS, ROOT, DEV, ETC, EMPTY, MOUNTS, FILES = (f"{BASE}/{name}" for name in ("sys", "root", "dev", "etc", "empty", "m", "files"))
+_NAMES = ("sys", "root", "dev", "proc", "etc", "empty", "m", "files")
+SYS, ROOT, DEV, PROC, ETC, EMPTY, MOUNTS, FILES = (f"{BASE}/{name}" for name in _NAMES)
 _MASKED = ("firmware", "devices/virtual/powercap")
 
 
@@ -27,8 +28,8 @@ def make() -> None:
     sys_tree = linux.open_tree("/sys")  # only a recursive copy is allowed: parts of it are locked in a user namespace
     linux.mount("tmpfs", BASE, "tmpfs", linux.MS_NOSUID, "mode=0755")
     linux.mount("", BASE, "", linux.MS_PRIVATE)
-    for path in (SYS, ROOT, DEV, ETC, EMPTY, MOUNTS, FILES):
-        os.mkdir(path, 0o755)
+    for name in _NAMES:
+        os.mkdir(f"{BASE}/{name}", 0o755)
     linux.move_mount(sys_tree, SYS)
     for name in _MASKED:
         with suppress(OSError):  # not every machine has them
