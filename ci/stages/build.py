@@ -19,7 +19,7 @@ from ci.stages import common
 from ci.stages.common import VENV, host_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import dagger
 
@@ -62,9 +62,9 @@ def service_image(ctx: Context, dependencies: dagger.Directory) -> dagger.Contai
         common.start(ctx)
         .with_exec(["sh", "-c", _ADD_USER, "add-user", build.user])
         .with_directory(VENV, dependencies)
-        .with_directory(build.workdir, host_tree(ctx, ctx.subject, weights))
-        .with_directory(build.workdir, host_tree(ctx, ctx.subject, others))
-        .with_directory(f"{build.workdir}/{subject.source}", host_tree(ctx, ctx.subject / subject.source))
+        .with_directory(build.workdir, public_tree(ctx, weights))
+        .with_directory(build.workdir, public_tree(ctx, others))
+        .with_directory(build.workdir, public_tree(ctx, [subject.source]))
         .with_env_variable("PATH", common.PATH)
         .with_env_variable("PYTHONPATH", f"{build.workdir}/{subject.source}")
         .with_workdir(build.workdir)
@@ -78,6 +78,20 @@ def service_image(ctx: Context, dependencies: dagger.Directory) -> dagger.Contai
     for name, value in sorted(labels(ctx).items()):
         image = image.with_label(name, value)
     return image
+
+
+def public_tree(ctx: Context, names: Sequence[str]) -> dagger.Directory:
+    """Take files of the subject with the modes that a checkout has under the usual umask, so that the service's user can read them and
+    every machine makes the same image.
+    """
+    private = host_tree(ctx, ctx.subject, names)
+    return (
+        common.start(ctx)
+        .with_directory("/tree", private)
+        .with_exec(["chmod", "-R", "u=rwX,go=rX", "/tree"])
+        .directory("/tree")
+        .with_timestamps(common.FIXED_TIME)
+    )
 
 
 # A base that has the user keeps its own entry; uid 1000 is what most images give the first ordinary user.
