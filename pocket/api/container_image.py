@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pocket.api.core import leaf_of
 from pocket.api.registry import field
-from pocket.errors import PocketError
 from pocket.graph import Input, Leaf, Node, Ref
 from pocket.oci import archive
+from pocket.ops.edit import SCRATCH_REF
 from pocket.ops.given import given
 from pocket.ops.image import COMPRESSIONS, Tarball, import_archive, pack_container, settings_of
-from pocket.ops.registry import publish_image, pull_image
+from pocket.ops.registry import publish_images, pull_image
 from pocket.values import Container, Port, put
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def _merged(c: Container, config: ImageConfig, rootfs: Ref, image_ref: str = "")
 @field("Container", "from")
 async def from_(e: Engine, c: Container, address: str) -> Container:
     with e.trace("Container.from", {"address": address}):
-        config, snapshot, reference = await pull_image(e, address)
+        config, snapshot, reference = await pull_image(e, address, c.platform)
     return _merged(c, config, given(snapshot), reference)
 
 
@@ -69,41 +70,47 @@ def _host(address: str) -> str:
     return host if "." in host or ":" in host or host == "localhost" else "docker.io"
 
 
-def _tarball(c: Container, variants: list[Obj], forced: str | None, media_types: str) -> Leaf:
-    if variants:
-        raise PocketError("not supported by pocket: platformVariants — use a Dagger engine")
-    op = Tarball(container=c, compression=_compression(forced), docker=media_types.upper().startswith("DOCKER"), force=forced is not None)
-    return Leaf(Ref(Node(op, name="Container.asTarball")), "image.tar")
+def _variants(c: Container, others: list[Obj]) -> tuple[Container, ...]:
+    """Give the containers of an image: one per platform; the receiver counts unless it is empty."""
+    own = () if others and c.rootfs is SCRATCH_REF else (c,)
+    return (*own, *(o.state for o in others))
 
 
 def _compression(forced: str | None) -> Compression:
     return COMPRESSIONS.get((forced or "gzip").upper(), "gzip")
 
 
+def _is_docker(media_types: str) -> bool:
+    return media_types.upper().startswith("DOCKER")
+
+
 @field("Container", "asTarball")
 def as_tarball(_: Engine, c: Container, platform_variants: list[Obj], media_types: str, forced_compression: str | None = None) -> Leaf:
-    return _tarball(c, platform_variants, forced_compression, media_types)
+    op = Tarball(
+        containers=_variants(c, platform_variants), compression=_compression(forced_compression), docker=_is_docker(media_types),
+        force=forced_compression is not None,
+    )  # fmt: skip
+    return Leaf(Ref(Node(op, name="Container.asTarball")), "image.tar")
 
 
-async def _image(e: Engine, c: Container, forced: str | None, media_types: str) -> OciImage:
-    snapshot = await e.solver.snapshot(Input(c.rootfs))
-    docker = media_types.upper().startswith("DOCKER")
-    return await e.blocking(
-        pack_container, e.store, c, snapshot, compression=_compression(forced), docker=docker, force=forced is not None, epoch=e.epoch
-    )
+async def _images(e: Engine, containers: tuple[Container, ...], forced: str | None, media_types: str) -> list[OciImage]:
+    images = []
+    for c in containers:
+        snapshot = await e.solver.snapshot(Input(c.rootfs))
+        options = {"docker": _is_docker(media_types), "force": forced is not None, "epoch": e.epoch}
+        images.append(await e.blocking(partial(pack_container, e.store, c, snapshot, compression=_compression(forced), **options)))
+    return images
 
 
 @field("Container", "export", pure=False)
 async def export(
     e: Engine, c: Container, path: str, platform_variants: list[Obj], media_types: str, expand: bool, forced_compression: str | None = None
 ) -> str:
-    if platform_variants:
-        raise PocketError("not supported by pocket: platformVariants — use a Dagger engine")
     dest: Path = e.host_path(c.expand(path) if expand else path)
-    image = await _image(e, c, forced_compression, media_types)
+    images = await _images(e, _variants(c, platform_variants), forced_compression, media_types)
     dest.parent.mkdir(parents=True, exist_ok=True)
     with e.trace("Container.export", {"path": path}):
-        await e.blocking(archive.export, dest, [image])
+        await e.blocking(archive.export, dest, images)
     return str(dest)
 
 
@@ -111,8 +118,6 @@ async def export(
 async def publish(
     e: Engine, c: Container, address: str, platform_variants: list[Obj], media_types: str, forced_compression: str | None = None
 ) -> str:
-    if platform_variants:
-        raise PocketError("not supported by pocket: platformVariants — use a Dagger engine")
-    image = await _image(e, c, forced_compression, media_types)
+    images = await _images(e, _variants(c, platform_variants), forced_compression, media_types)
     with e.trace("Container.publish", {"address": address}):
-        return await publish_image(e, image, address)
+        return await publish_images(e, images, address)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import platform
 from typing import TYPE_CHECKING, Any
 
 from pocket import schema
 from pocket.api.registry import REGISTRY, field
 from pocket.errors import PocketError, TreeError
 from pocket.graph import Leaf, Ref, Tree
+from pocket.oci.manifest import Platform
 from pocket.ops import edits
 from pocket.ops.edit import SCRATCH_REF, edit
 from pocket.query import Obj, Resolver
@@ -17,8 +17,7 @@ from pocket.values import CacheVolume, Container
 if TYPE_CHECKING:
     from pocket.engine import Engine
 
-_MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
-NATIVE = f"linux/{_MACHINES.get(platform.machine(), platform.machine())}"
+NATIVE = str(Platform.local())
 #: The engine version whose API this is; SDKs compare it with what they need.
 API_VERSION = "v0.21.8"
 
@@ -35,9 +34,8 @@ def default_platform(_: Engine, _q: None) -> str:
 
 @field("Query", "container")
 def container(_: Engine, _q: None, platform: str | None = None) -> Container:
-    if platform not in (None, "", NATIVE):
-        raise PocketError(f"pocket runs {NATIVE} only, not {platform}", hint="use a Dagger engine for other platforms")
-    return Container(rootfs=SCRATCH_REF, platform=NATIVE)
+    # Commands of another platform run where the kernel can run them (binfmt); images of any can be made and pushed.
+    return Container(rootfs=SCRATCH_REF, platform=str(Platform.parse(platform)) if platform else NATIVE)
 
 
 @field("Query", "directory")

@@ -201,33 +201,35 @@ class Tarball(Op):
     """The image archive of a container, as a directory with the one file `image.tar`."""
 
     kind = "tarball"
-    container: Container
+    containers: tuple[Container, ...]
     compression: Compression
     docker: bool
     force: bool
 
     def inputs(self) -> tuple[Input, ...]:
-        """Name the root file system."""
-        return (Input(self.container.rootfs),)
+        """Name the root file systems."""
+        return tuple(Input(c.rootfs) for c in self.containers)
 
     def args(self, engine: Engine) -> object:
-        """Give the configuration and how it is written."""
-        config = config_of(self.container, ()).to_bytes().decode()
-        annotations = [(p.name, p.value) for p in self.container.annotations]
-        return [config, annotations, self.compression, self.docker, self.force, engine.epoch]
+        """Give the configurations and how they are written."""
+        configs = [config_of(c, ()).to_bytes().decode() for c in self.containers]
+        annotations = [[(p.name, p.value) for p in c.annotations] for c in self.containers]
+        return [configs, annotations, self.compression, self.docker, self.force, engine.epoch]
 
     async def run(self, engine: Engine, inputs: tuple[Snapshot, ...], key: str) -> Outputs:
         """Pack the layers and write the archive."""
-        return await engine.blocking(self._write, engine, inputs[0], key)
+        return await engine.blocking(self._write, engine, inputs, key)
 
-    def _write(self, engine: Engine, snapshot: Snapshot, key: str) -> Outputs:
-        image = pack_container(
-            engine.store, self.container, snapshot, compression=self.compression, docker=self.docker, force=self.force,
-            epoch=engine.epoch,
-        )  # fmt: skip
+    def _write(self, engine: Engine, snapshots: tuple[Snapshot, ...], key: str) -> Outputs:
+        images = [
+            pack_container(
+                engine.store, c, snapshot, compression=self.compression, docker=self.docker, force=self.force, epoch=engine.epoch
+            )
+            for c, snapshot in zip(self.containers, snapshots, strict=True)
+        ]
         builder = engine.store.layer_builder()
         temp = engine.store.tmp() / "image.tar"
-        archive.export(temp, [image])
+        archive.export(temp, images)
         with temp.open("rb") as f:
             builder.write("image.tar", f, Entry("f", 0o600))
         disk.remove_tree(temp.parent)

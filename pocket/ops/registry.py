@@ -6,12 +6,14 @@ commas. A reference named there is never looked up in a registry. A reference wi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pocket.errors import PocketError
 from pocket.graph import digest_of
 from pocket.oci.blobs import BlobDir
+from pocket.oci.manifest import Platform
 from pocket.oci.reference import parse
 from pocket.ops.image import known_image, load_archive, remember_image
 from pocket.store import disk
@@ -50,7 +52,7 @@ def stand_ins(engine: Engine) -> dict[str, Path]:
     return found
 
 
-async def pull_image(engine: Engine, address: str) -> tuple[ImageConfig, Snapshot, str]:
+async def pull_image(engine: Engine, address: str, platform: str) -> tuple[ImageConfig, Snapshot, str]:
     """Give an image's configuration and file system, and its reference with the digest.
 
     Raises:
@@ -59,22 +61,22 @@ async def pull_image(engine: Engine, address: str) -> tuple[ImageConfig, Snapsho
     reference = parse(address)
     if (archive := stand_ins(engine).get(str(reference))) is not None:
         return await _from_archive(engine, reference, archive)
-    if reference.digest and (known := known_image(engine.store, _key(reference.digest))):
+    if reference.digest and (known := known_image(engine.store, _key(reference.digest, platform))):
         return (*known, str(reference))
     async with _client(engine) as client:
         resolved = await client.resolve(reference)
-        key = _key(resolved.digest)
+        key = _key(resolved.digest, platform)
         known = known_image(engine.store, key)
         if known is None:
-            known = await _fetch(engine, client, resolved.reference, key)
+            known = await _fetch(engine, client, resolved.reference, platform, key)
     return (*known, str(resolved.reference))
 
 
-async def _fetch(engine: Engine, client: Client, reference: Reference, key: str) -> tuple[ImageConfig, Snapshot]:
+async def _fetch(engine: Engine, client: Client, reference: Reference, platform: str, key: str) -> tuple[ImageConfig, Snapshot]:
     blobs = BlobDir(engine.store.tmp())
     try:
         async with engine.store.key_lock(key):
-            image = await client.pull(reference, blobs)
+            image = await client.pull(reference, blobs, platform=Platform.parse(platform))
             return await engine.blocking(remember_image, engine.store, image, key)
     finally:
         await engine.blocking(disk.remove_tree, blobs.root)
@@ -94,13 +96,13 @@ async def _from_archive(engine: Engine, reference: Reference, path: Path) -> tup
     return (*known, str(reference.with_digest(digest)) if digest else str(reference))
 
 
-def _key(digest: str) -> str:
-    return digest_of(["image", digest])
+def _key(digest: str, platform: str) -> str:
+    return digest_of(["image", digest, platform])
 
 
-async def publish_image(engine: Engine, image: Image, address: str) -> str:
-    """Push an image and give `reference@digest`."""
+async def publish_images(engine: Engine, images: Sequence[Image], address: str) -> str:
+    """Push an image, or several as one multi-platform image, and give `reference@digest`."""
     reference = parse(address)
     async with _client(engine) as client:
-        digest = await client.push(reference, image)
+        digest = await (client.push(reference, images[0]) if len(images) == 1 else client.push_index(reference, images))
     return str(reference.with_digest(digest))
