@@ -59,6 +59,8 @@ class LayerTree:
                 todo += entry.target.split("/")[::-1]
                 continue
             if create and (here is None or here.kind != "d"):
+                if part.startswith(".wh."):  # no layer could say that this directory exists
+                    raise LayerError(f"{'/'.join(parts)!r} leads to {path!r}, which means a deletion", hint="the layer is hostile")
                 self.set_directory(path, _plain(entry) if entry and entry.kind == "d" else _IMPLICIT)
             at = path
         if create:

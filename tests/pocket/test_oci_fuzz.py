@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from pocket.errors import PocketError
@@ -23,16 +23,16 @@ OPAQUE = "user.overlay.opaque"
 LIMITS = Limits(total=1 << 22, holes=1 << 20, members=500)
 PRECIOUS = b"precious"
 
-component = st.sampled_from(
-    ["a", "b", "c", "a", "b", "..", ".", "", ".wh.a", ".wh.b", ".wh..wh..opq", ".wh..wh.x", "ü", "\udcff", "n" * 255, "n" * 256]
-)
+usual = st.sampled_from(["a", "b", "c", "a", "b", "c", ".", "ü", "\udcff", ".wh.a", ".wh.b", ".wh..wh..opq", "n" * 255])
+odd = st.sampled_from(["..", "", ".wh..wh.x", ".wh.", ".wh...", "n" * 256])
+component = st.integers(0, 30).flatmap(lambda n: usual if n else odd)
 name = st.lists(component, min_size=1, max_size=4).map("/".join)
 target = name | st.sampled_from(
     ["/", "..", "../..", "../outside", "../outside/file", "../../outside/file", "/etc", "OUTSIDE", "OUTSIDE/file", "."]
 )
 kind = st.sampled_from([tw.FILE, tw.FILE, tw.DIRECTORY, tw.DIRECTORY, tw.SYMLINK, tw.SYMLINK, tw.HARDLINK, tw.HARDLINK, tw.CHAR, tw.FIFO])
 member = st.tuples(name, kind, target, st.integers(0, 0o7777), st.binary(max_size=700))
-layers = st.lists(member, max_size=12)
+layers = st.lists(member, max_size=8)
 
 
 @contextlib.contextmanager
@@ -86,7 +86,7 @@ def on_disk(path: str, entry: Entry, dest: Path) -> None:
         assert stat.S_IMODE(s.st_mode) == entry.mode
         assert s.st_mtime == entry.mtime
     if entry.kind == "l":
-        assert os.readlink(place) == entry.target
+        assert os.readlink(place) == entry.target  # noqa: PTH115 — Path.readlink would tidy the text
     if entry.kind == "w":
         assert s.st_rdev == 0
     if entry.kind == "f":
@@ -113,15 +113,20 @@ def unpacked(data: bytes, dest: Path) -> Unpacked:
 
 
 def survives(entries: list[tuple[str, bytes, str, int, bytes]]) -> None:
-    with arena() as (dest, outside):
-        try:
-            got = unpacked(tar(entries, outside), dest)
-        except PocketError as e:
-            assert e.hint
-            return
-        if os.geteuid() == 0:
-            consistent(got, dest)
-            again_is_the_same(got.index, dest)
+    """Add entry after entry, leaving out those that are refused, so that long layers are reached, too."""
+    taken: list[tuple[str, bytes, str, int, bytes]] = []
+    for i, entry in enumerate(entries):
+        with arena() as (dest, outside):
+            got: Unpacked | None = None
+            with contextlib.suppress(PocketError):
+                got = unpacked(tar([*taken, entry], outside), dest)
+            if got is None:
+                continue
+            taken.append(entry)
+            if i == len(entries) - 1 and os.geteuid() == 0:
+                event(f"{len(taken) / len(entries):.1f} taken")
+                consistent(got, dest)
+                again_is_the_same(got.index, dest)
 
 
 def again_is_the_same(index: Index, dest: Path) -> None:
@@ -133,14 +138,14 @@ def again_is_the_same(index: Index, dest: Path) -> None:
 
 
 @given(layers)
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_hostile_layers_change_nothing_outside_and_leave_a_true_index(entries: list[tuple[str, bytes, str, int, bytes]]) -> None:
     survives(entries)
 
 
 @pytest.mark.nightly
-@given(st.lists(member, max_size=40))
-@settings(max_examples=20_000, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(member, max_size=20))
+@settings(max_examples=5_000, deadline=None, suppress_health_check=list(HealthCheck))
 def test_many_more_hostile_layers(entries: list[tuple[str, bytes, str, int, bytes]]) -> None:
     survives(entries)
 
@@ -177,27 +182,30 @@ def is_refused_or_taken(data: bytes) -> None:
 
 
 @given(flips, st.sampled_from([0, 0, 0, 100, 512, 700, 1536, 3000]), st.booleans())
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_damaged_archives_are_refused_or_taken_but_never_crash(changes: list[tuple[int, int]], cut: int, fix: bool) -> None:
     is_refused_or_taken(damaged(changes, cut, fix=fix))
 
 
 @pytest.mark.nightly
 @given(flips, st.integers(0, len(SOUND)), st.booleans())
-@settings(max_examples=50_000, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20_000, deadline=None, suppress_health_check=list(HealthCheck))
 def test_many_more_damaged_archives(changes: list[tuple[int, int]], cut: int, fix: bool) -> None:
     is_refused_or_taken(damaged(changes, cut, fix=fix))
 
 
-keys = st.sampled_from(["path", "linkpath", "size", "uid", "gid", "mtime", "SCHILY.xattr.user.a", "SCHILY.xattr.trusted.x", "GNU.sparse.map", "GNU.sparse.size", "GNU.sparse.realsize", "GNU.sparse.major", "GNU.sparse.name", "GNU.sparse.offset", "GNU.sparse.numbytes"])  # fmt: skip
-values = st.sampled_from([b"", b"0", b"1", b"3", b"512", b"-1", b"1.5", b"99999999999", b"0,3", b"0,1,2,1", b"5,1", b"../x", b"a/b", b"\xff", b"x" * 300]) | st.binary(max_size=20)  # fmt: skip
+SPARSE = ("map", "size", "realsize", "major", "name", "offset", "numbytes")
+KEYS = ("path", "linkpath", "size", "uid", "gid", "mtime", "SCHILY.xattr.user.a", "SCHILY.xattr.trusted.x")
+VALUES = (b"", b"0", b"1", b"3", b"512", b"-1", b"1.5", b"99999999999", b"0,3", b"0,1,2,1", b"5,1", b"../x", b"a/b", b"\xff", b"x" * 300)
+keys = st.sampled_from([*KEYS, *(f"GNU.sparse.{k}" for k in SPARSE)])
+values = st.sampled_from(VALUES) | st.binary(max_size=20)
 
 
 @given(
     st.dictionaries(keys, values, max_size=5),
     st.sampled_from([tw.FILE, tw.SYMLINK, tw.HARDLINK, tw.DIRECTORY, b"S", b"L", b"K", b"x", b"g"]),
 )
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_odd_extension_headers_are_refused_or_taken_but_never_crash(records: dict[str, bytes], sort: bytes) -> None:
     extended = tw._extended({k.encode(): v for k, v in records.items()})
     body = b"1\n0\n3\n".ljust(512, b"\0") + b"abc"

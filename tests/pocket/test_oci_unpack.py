@@ -125,6 +125,7 @@ def test_names_are_cleaned_and_hostile_ones_refused(dest: Path) -> None:
         f("./"),
         link("a", "b") + link("b", "a") + f("a/x"),
         link("x", ""),
+        link("x", ".wh.a") + f("x/y"),
         f(".wh."),
         f(".wh..."),
         f(".wh.a/b"),
