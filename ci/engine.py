@@ -106,6 +106,7 @@ class Session:
     """`engine`, `version`, `tier` … as far as they are known."""
     _wanted: anyio.Event = field(init=False)
     _named: anyio.Event = field(init=False)
+    _heard: anyio.Event = field(init=False)
     _ready: anyio.Event = field(init=False)
     _closing: anyio.Event = field(init=False)
     _error: InfraError | None = None
@@ -116,7 +117,8 @@ class Session:
     def __post_init__(self) -> None:
         import anyio
 
-        self._wanted, self._named, self._ready, self._closing = anyio.Event(), anyio.Event(), anyio.Event(), anyio.Event()
+        self._wanted, self._named, self._heard = anyio.Event(), anyio.Event(), anyio.Event()
+        self._ready, self._closing = anyio.Event(), anyio.Event()
         self.described = {"engine": self.choice.kind, "why": self.choice.why}
 
     async def client(self) -> dagger.Client:
@@ -148,10 +150,10 @@ class Session:
             async with self._connection():
                 self._ready.set()
                 await self._closing.wait()
-        except InfraError as error:
-            self._error = self._error or error
         except Exception as error:  # noqa: BLE001  the SDK and httpx raise many kinds; all mean that there is no engine
-            self._error = self._error or InfraError(f"the engine cannot be used: {error}", hint=self._words())
+            cause = _cause(error)
+            known = cause if isinstance(cause, InfraError) else InfraError(f"the engine cannot be used: {cause}", hint=self._words())
+            self._error = self._error or known
         finally:
             self._client = None
             self._named.set()
@@ -221,9 +223,12 @@ class Session:
             with anyio.fail_after(_START_SECONDS[self.choice.kind]):
                 line = await BufferedByteReceiveStream(process.stdout).receive_until(b"\n", 1 << 16)
             answer = json.loads(line)
-            return {PORT: str(int(answer["port"])), TOKEN: str(answer["session_token"])}
+            if int(answer["port"]) < 1:
+                raise ValueError(answer["port"])
+            return {PORT: str(answer["port"]), TOKEN: str(answer["session_token"])}
         except (anyio.EndOfStream, anyio.IncompleteRead):
-            await process.wait()
+            with anyio.move_on_after(2):  # its last words come through another pipe
+                await self._heard.wait()
             raise InfraError("the engine ended before it was ready", hint=self._words()) from None
         except TimeoutError:
             raise InfraError(f"the engine was not ready within {_START_SECONDS[self.choice.kind]} s", hint=self._words()) from None
@@ -245,6 +250,7 @@ class Session:
                     self._take(line)
         if rest:
             self._take(rest)
+        self._heard.set()
         await process.wait()
         if not self._closing.is_set() and self._ready.is_set():
             self._error = InfraError(f"the engine ended in mid-run (exit code {process.returncode})", hint=self._words())
@@ -274,6 +280,13 @@ class Session:
             await process.wait()
         self.kill()
         await process.wait()
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Return what a task group wrapped."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import difflib
 import json
 import types
 import typing
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -43,14 +44,19 @@ def check(text: bytes) -> Config | list[Problem]:
         return document.problems
     try:
         # Through JSON, because strict validation takes a list for a tuple there and refuses "1" for 1 all the same.
-        return TypeAdapter(Config).validate_json(json.dumps({} if document.data is None else document.data, default=str), strict=True)
+        return _adapter().validate_json(json.dumps({} if document.data is None else document.data, default=str), strict=True)
     except ValidationError as error:
         return [_problem(detail, document) for detail in _telling(error.errors())]
 
 
+@lru_cache(maxsize=1)
+def _adapter() -> TypeAdapter[Config]:
+    return TypeAdapter(Config)
+
+
 def schema() -> dict[str, Any]:
     """Return the JSON Schema of the configuration, for editors."""
-    return TypeAdapter(Config).json_schema()
+    return _adapter().json_schema()
 
 
 def _telling(details: list[ErrorDetails]) -> list[ErrorDetails]:
