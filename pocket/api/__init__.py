@@ -1,14 +1,19 @@
 """The resolvers of Dagger's core API, a module per subject; `REGISTRY` says what is supported."""
 
 from pocket.api import (
+    changeset,
     container_files,
     container_image,
     container_run,
     container_settings,
     core,
     directory,
+    envfile,
     file,
+    git,
     host,
+    http,
+    jsonvalue,
     secret,
     service,
 )
@@ -16,14 +21,19 @@ from pocket.api.registry import REGISTRY
 
 __all__ = [
     "REGISTRY",
+    "changeset",
     "container_files",
     "container_image",
     "container_run",
     "container_settings",
     "core",
     "directory",
+    "envfile",
     "file",
+    "git",
     "host",
+    "http",
+    "jsonvalue",
     "secret",
     "service",
 ]

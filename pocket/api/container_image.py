@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pocket.api.core import leaf_of
 from pocket.api.registry import field
@@ -97,7 +97,7 @@ async def _images(e: Engine, containers: tuple[Container, ...], forced: str | No
     images = []
     for c in containers:
         snapshot = await e.solver.snapshot(Input(c.rootfs))
-        options = {"docker": _is_docker(media_types), "force": forced is not None, "epoch": e.epoch}
+        options: dict[str, Any] = {"docker": _is_docker(media_types), "force": forced is not None, "epoch": e.epoch}
         images.append(await e.blocking(partial(pack_container, e.store, c, snapshot, compression=_compression(forced), **options)))
     return images
 

@@ -21,7 +21,7 @@ from pocket.tree.export import export_tree
 if TYPE_CHECKING:
     from pocket.engine import Engine
     from pocket.query import Obj
-    from pocket.tree.query import Changes, Match, Stat
+    from pocket.tree.query import Match, Stat
     from pocket.tree.view import View
     from pocket.values import Container
 
@@ -221,25 +221,24 @@ def match_lines(_: Engine, m: Match) -> str:
     return m.matched_lines
 
 
-@field("Directory", "changes")
-async def changes(e: Engine, d: Tree, from_: Obj) -> Changes:
-    before: Tree = from_.state
-    return query.changes(await view(e, before), before.path, await view(e, d), d.path)
+@field("SearchResult", "submatches")
+def match_submatches(_: Engine, m: Match) -> list[tuple[str, int, int]]:
+    return list(m.submatches)
 
 
-@field("Changeset", "addedPaths")
-def added_paths(_: Engine, c: Changes) -> list[str]:
-    return list(c.added)
+@field("SearchSubmatch", "text")
+def submatch_text(_: Engine, s: tuple[str, int, int]) -> str:
+    return s[0]
 
 
-@field("Changeset", "modifiedPaths")
-def modified_paths(_: Engine, c: Changes) -> list[str]:
-    return list(c.modified)
+@field("SearchSubmatch", "start")
+def submatch_start(_: Engine, s: tuple[str, int, int]) -> int:
+    return s[1]
 
 
-@field("Changeset", "removedPaths")
-def removed_paths(_: Engine, c: Changes) -> list[str]:
-    return list(c.removed)
+@field("SearchSubmatch", "end")
+def submatch_end(_: Engine, s: tuple[str, int, int]) -> int:
+    return s[2]
 
 
 @field("Directory", "sync", whole=True)
