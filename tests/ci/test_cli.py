@@ -1,0 +1,172 @@
+"""The command line as a shell sees it: codes, streams, what is imported, and how it ends by a signal."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pipelines import Pipeline, commits
+
+SLOW = {"anyio", "asyncio", "dagger", "httpx", "opentelemetry", "pydantic", "rich", "yaml"}
+
+
+def ci(root: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ci", *arguments],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2]), **environment},
+    )
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    pipeline = Pipeline.at(tmp_path)
+    next(commits(pipeline.root))
+    return pipeline.root
+
+
+def imported(root: Path, *arguments: str) -> set[str]:
+    program = (
+        f"import sys; from ci.cli import run; code = run({list(arguments)!r}); print('\\n', *sys.modules, file=sys.stderr); sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+    )
+    return {name.partition(".")[0] for name in done.stderr.split()}
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("run", "--help"), ("stages",), ("version",)])
+def test_what_asks_for_words_only_imports_nothing_slow(root: Path, arguments: tuple[str, ...]) -> None:
+    assert imported(root, *arguments) & SLOW == set()
+
+
+@pytest.mark.parametrize("arguments", [("plan",), ("plan", "--json"), ("validate",), ("why", "build")])
+def test_the_second_time_plan_validate_and_why_import_nothing_slow(root: Path, arguments: tuple[str, ...]) -> None:
+    assert ci(root, "validate").returncode == 0
+    assert imported(root, *arguments) & SLOW == set()
+
+
+def test_plan_shows_each_stage_and_json_holds_the_same(root: Path) -> None:
+    shown = ci(root, "plan").stdout
+    plan = json.loads(ci(root, "plan", "--json").stdout)
+    assert [stage["name"] for stage in plan["stages"]] == [line.split()[0] for line in shown.splitlines()[2:]]
+    assert ci(root / "service", "plan", "--json").stdout == ci(root, "plan", "--json").stdout
+
+
+def test_a_typo_in_the_configuration_is_2_and_nothing_is_run(root: Path) -> None:
+    config = root / "configs" / "pipeline.yaml"
+    config.write_text(config.read_text().replace("evaluate:", "evalute:"))
+    done = ci(root, "run")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == 'configs/pipeline.yaml:3:1: unknown key "evalute" (did you mean "evaluate"?)\n1 error. Nothing was run.\n'
+    assert not (root / ".weighbridge").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "required: COMMAND"),
+        (("rnu",), "invalid choice"),
+        (("run", "--onyl", "x"), "unrecognized arguments"),
+        (("run", "--only", "tset"), 'did you mean "test"?'),
+        (("why", "tset"), 'did you mean "test"?'),
+        (("run", "--", "-k", "x"), "arguments after -- go to one stage"),
+    ],
+)
+def test_a_wrong_command_line_is_2_with_what_was_meant(root: Path, arguments: tuple[str, ...], words: str) -> None:
+    done = ci(root, *arguments)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_outside_a_repository_it_says_what_is_looked_for(tmp_path: Path) -> None:
+    done = ci(tmp_path, "run")
+    assert done.returncode == 2
+    assert "there is no configs/pipeline.yaml here" in done.stderr
+
+
+def test_a_subject_that_does_not_exist_is_2(root: Path) -> None:
+    (root / "service").rename(root / "elsewhere")
+    done = ci(root, "validate")
+    assert (done.returncode, done.stderr) == (2, "configs/pipeline.yaml: the subject's directory service does not exist\n")
+
+
+def test_the_schema_is_json(root: Path) -> None:
+    assert json.loads(ci(root, "config", "schema").stdout)["additionalProperties"] is False
+
+
+def test_a_reader_that_goes_away_is_no_error_of_ours(root: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ci", "config", "schema"],
+        cwd=root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    errors = process.stderr.read()
+    process.stderr.close()
+    assert (process.wait(), errors) == (141, b"")
+
+
+PROGRAM = """
+import os, sys
+from pathlib import Path
+import anyio
+from pipelines import Done, Pipeline
+from ci.engine import choose
+from ci.report.plain import Plain
+from ci.runner import execute
+
+pipeline = Pipeline(Path(sys.argv[1]), Path(sys.argv[2]), engine=choose("pocket", "", {}))
+
+async def forever(ctx, needs):
+    print("at work", os.getpid(), flush=True)
+    await anyio.sleep_forever()
+
+pipeline.add("build", forever, engine=True)
+pipeline.add("push", forever, needs=("build",))
+sys.exit(execute(pipeline.request(), Plain(sys.stdout)).exit)
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_ends_the_run_in_order_and_leaves_no_process(number: signal.Signals, code: int, tmp_path: Path) -> None:
+    pipeline = Pipeline.at(tmp_path)
+    repository = Path(__file__).resolve().parents[2]
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(pipeline.root), str(pipeline.cache)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "PYTHONPATH": f"{repository}:{repository / 'tests' / 'support'}"},
+    )
+    assert process.stdout is not None
+    assert any(line.startswith("at work") for line in process.stdout)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert children
+    process.send_signal(number)
+    output = process.stdout.read()
+    process.stdout.close()
+    assert process.wait() == code, output
+    assert f"stopped: interrupted by signal {int(number)} (exit {code}). Cancelled: build. Not run: push." in output
+    assert "Traceback" not in output
+    assert [child for child in children if Path(f"/proc/{child}").exists()] == []
+    (run,) = (path for path in (pipeline.root / ".weighbridge" / "runs").iterdir() if not path.is_symlink())
+    record = json.loads((run / "run.json").read_text())
+    assert (record["exit"], record["status"]) == (code, "interrupted")
+    assert [stage["status"] for stage in record["stages"]] == ["cancelled", "skipped"]

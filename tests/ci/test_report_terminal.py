@@ -1,0 +1,150 @@
+"""What a terminal, a pipe and a CI log show of the same run."""
+
+import fcntl
+import io
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pipelines import Done, Pipeline, passing
+
+from ci.report import choose
+from ci.report.colour import paint, wanted
+from ci.report.plain import Plain
+from ci.stage import Context, StageFailed
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path) -> Pipeline:
+    pipeline = Pipeline.at(tmp_path)
+
+    async def test(_ctx: Context, _needs: Mapping[str, Any]) -> Done:
+        raise StageFailed("1 failed, 2 passed", tail="E   assert 1 == 2")
+
+    pipeline.add("validate", passing("12 configs"))
+    pipeline.add("build", passing("212 MB"), needs=("validate",), base=True)
+    pipeline.add("test", test, needs=("build",))
+    pipeline.add("push", passing(), needs=("test",))
+    return pipeline
+
+
+def report(pipeline: Pipeline, **options: Any) -> list[str]:
+    stream = io.StringIO()
+    pipeline.run(Plain(stream, **options))  # type: ignore[arg-type]
+    return stream.getvalue().splitlines()
+
+
+def test_plain_starts_with_engine_base_and_plan_whatever_is_known_first(pipeline: Pipeline) -> None:
+    lines = report(pipeline)
+    assert [line.split()[0] for line in lines[:4]] == ["weighbridge", "engine", "base", "plan"]
+    assert lines[4] == ""
+    assert [line.split()[:2] for line in lines[5:11]] == [
+        ["▸", "validate"],
+        ["✓", "validate"],
+        ["▸", "build"],
+        ["✓", "build"],
+        ["▸", "test"],
+        ["✗", "test"],
+    ]
+    assert "   E   assert 1 == 2" in lines
+    assert lines[-2] == "stopped: test failed (exit 1). Not run: push."
+
+
+def test_quiet_prints_the_failure_and_the_result(pipeline: Pipeline) -> None:
+    lines = report(pipeline, quiet=True)
+    assert not any(line.startswith((" ▸", " ✓", "engine", "plan")) for line in lines)
+    assert any(line.startswith(" ✗ test") for line in lines)
+
+
+def test_nothing_changed_is_one_line(tmp_path: Path) -> None:
+    pipeline = Pipeline.at(tmp_path)
+    pipeline.add("build", passing())
+    report(pipeline)
+    (line,) = report(pipeline)
+    assert "nothing changed since run" in line
+
+
+def test_a_pipe_gets_no_colour_and_no_redraw(pipeline: Pipeline) -> None:
+    stream = io.StringIO()
+    pipeline.run(choose(stream, {}, quiet=False))  # type: ignore[arg-type]
+    assert "\x1b" not in stream.getvalue()
+
+
+def test_colour_is_for_terminals_and_those_who_ask() -> None:
+    pipe = io.StringIO()
+    assert not wanted(pipe, {})
+    assert wanted(pipe, {"FORCE_COLOR": "1"})
+    assert not wanted(pipe, {"FORCE_COLOR": "1", "NO_COLOR": "1"})
+    assert paint(" ✓ build   1.0 s", "passed", on=True) == " \x1b[32m✓ build\x1b[0m   1.0 s"
+    assert paint(" ✓ build   1.0 s", "passed", on=False) == " ✓ build   1.0 s"
+
+
+PROGRAM = """
+import os, sys
+from pathlib import Path
+from pipelines import Done, Pipeline, passing
+from ci.report import choose
+from ci.stage import StageFailed
+
+pipeline = Pipeline(Path(sys.argv[1]), Path(sys.argv[2]))
+
+async def test(ctx, needs):
+    ctx.progress("test_a PASSED [ 50 %]")
+    raise StageFailed("1 failed, 2 passed", tail="E   assert [1] == [2]")
+
+pipeline.add("validate", passing("12 configs"))
+pipeline.add("build", passing("212 MB"), needs=("validate",), base=True)
+if sys.argv[3] == "fail":
+    pipeline.add("test", test, needs=("build",))
+sys.exit(pipeline.run(choose(sys.stdout, os.environ, quiet=False)).exit)
+"""
+
+
+def on_a_terminal(pipeline: Pipeline, how: str) -> tuple[int, str]:
+    """Run a program on a real terminal of 30 rows and 100 columns; gives its exit code and what it wrote."""
+    primary, secondary = pty.openpty()
+    fcntl.ioctl(secondary, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+    repository = Path(__file__).resolve().parents[2]
+    environment = {**os.environ, "TERM": "xterm-256color", "PYTHONPATH": f"{repository}:{repository / 'tests' / 'support'}"}
+    command = (sys.executable, "-c", PROGRAM, str(pipeline.root), str(pipeline.cache), how)
+    process = subprocess.Popen(command, stdin=secondary, stdout=secondary, stderr=secondary, env=environment)
+    os.close(secondary)
+    written = b""
+    while True:
+        try:
+            piece = os.read(primary, 1 << 16)
+        except OSError:  # Linux ends a terminal that nobody holds any more with EIO
+            break
+        if not piece:
+            break
+        written += piece
+    os.close(primary)
+    return process.wait(), written.decode()
+
+
+def test_a_terminal_shows_all_stages_in_the_order_of_the_plan_and_the_failure_below(pipeline: Pipeline) -> None:
+    code, written = on_a_terminal(pipeline, "fail")
+    assert code == 1, written
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written)
+    last = text[text.rindex("engine   ") :]
+    assert re.search(
+        r"✓ validate.*12 configs.*✓ build.*212 MB.*✗ test.*1 failed.*E   assert \[1\] == \[2\].*stopped: test failed", last, re.DOTALL
+    )
+    assert "\x1b[32m✓ validate" in written
+    assert "\x1b[?25h" in written  # the cursor is back
+
+
+def test_a_terminal_gets_one_line_when_nothing_changed(pipeline: Pipeline) -> None:
+    assert on_a_terminal(pipeline, "pass")[0] == 0
+    code, written = on_a_terminal(pipeline, "pass")
+    assert code == 0
+    assert "nothing changed since run" in written
+    assert "\x1b" not in written
