@@ -29,7 +29,7 @@ def test_every_stage_did_its_work(first: tuple[Checkout, Finished]) -> None:
     run = checkout.latest
     samples = [json.loads(line) for line in next(run.rglob("samples.jsonl")).read_text().splitlines()]
     assert len(samples) > 300
-    assert all({"id", "score", "output", "latency", "error"} <= sample.keys() for sample in samples)
+    assert all({"id", "score", "output", "latency_s", "error_class"} <= sample.keys() for sample in samples)
     assert next(run.rglob("junit.xml")).stat().st_size > 0
     assert next(run.rglob("coverage.xml")).stat().st_size > 0
 
