@@ -74,6 +74,7 @@ def main(argv: list[str]) -> int:
 
     async def serve() -> None:
         engine = Engine(store=store, tier=tier, zygote=zygote, workdir=workdir, environ=os.environ)
+        engine.open_remote()
         await _serve(engine, listener, token)
 
     asyncio.run(serve())
@@ -85,6 +86,7 @@ async def _serve(engine: Engine, listener: socket.socket, token: str) -> None:
 
     from pocket.http import serve_connection
 
+    engine.store.keep_house()
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

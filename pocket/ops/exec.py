@@ -166,7 +166,7 @@ async def prepare(engine: Engine, c: Container, inputs: tuple[Snapshot, ...], st
     """Make what a run needs: scratch directories, mounts with their own uppers, cache volumes (locked where asked), secrets."""
     tmp = engine.store.tmp()
     stack.callback(disk.remove_tree, tmp)
-    prepared = Prepared(c, _lowers(engine, inputs[0]), _made(tmp / "upper"), _made(tmp / "work"))
+    prepared = Prepared(c, _lowers(engine, inputs[0]), engine.store.make_upper(tmp / "upper", inputs[0]), _made(tmp / "work"))
     below = iter(inputs[1:])  # in the order of `_with_content`
     for index, point in enumerate(c.mounts):
         match point.kind:
@@ -197,7 +197,7 @@ def _content_mount(engine: Engine, point: MountPoint, snapshot: Snapshot, tmp: P
     subpath = point.leaf.path if point.leaf else point.tree.path if point.tree else ""
     if point.readonly:
         return Mount(target=point.target, kind="overlay", lowers=lowers, subpath=subpath, readonly=True)
-    upper, work = _made(tmp / f"upper{index}"), _made(tmp / f"work{index}")
+    upper, work = engine.store.make_upper(tmp / f"upper{index}", snapshot), _made(tmp / f"work{index}")
     return Mount(target=point.target, kind="overlay", lowers=lowers, subpath=subpath, upper=str(upper), work=str(work))
 
 

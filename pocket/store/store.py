@@ -22,10 +22,12 @@ from pocket.store import disk, locks
 from pocket.store.actions import Actions
 from pocket.store.blobs import Blobs
 from pocket.store.builder import LayerBuilder
+from pocket.store.index import Entry
 from pocket.store.layer import Layer, Snapshot
 
 if TYPE_CHECKING:
     from pocket.store.collect import Pruned, Usage
+    from pocket.store.keeper import Keeper
 
 VERSION = "v1"
 _FOLDERS = ("layers", "actions", "blobs/sha256", "locks", "volumes", "host", "tmp", "leases")
@@ -54,6 +56,8 @@ class Store:
         self.blobs = Blobs(root / "blobs" / "sha256", self.tmp_dir)
         self.actions = Actions(root / "actions", self.tmp_dir, self._whole)
         self._flushed = _read_boots(root)
+        self.unflushed = True  # an earlier session may have ended before its last flush
+        self._keeper: Keeper | None = None
         self._booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
 
     @classmethod
@@ -80,10 +84,19 @@ class Store:
         """Give up the leases and remove this session's temporary files."""
         if self._lease_fd < 0:
             return
+        if self._keeper is not None:
+            self._keeper.end()
         disk.remove_tree(self.tmp_dir)
         (self.root / "leases" / self.session).unlink(missing_ok=True)
         os.close(self._lease_fd)
         self._lease_fd = -1
+
+    def keep_house(self) -> None:
+        """Start the housekeeping thread. Not before the last fork: a forkserver must have one thread."""
+        from pocket.store.keeper import Keeper
+
+        self._keeper = Keeper(self)
+        self._keeper.start()
 
     def tmp(self) -> Path:
         """Return a fresh directory on the same file system; it vanishes with the session at the latest."""
@@ -110,12 +123,20 @@ class Store:
         name = secrets.token_hex(6)
         with self._guard:
             self._pin([name])
+        self.unflushed = True
         return name
 
     def adopt(self, layer: Layer) -> Layer:
         """Take note of a layer that this session made."""
         self._layers[layer.id] = layer
         return layer
+
+    def make_upper(self, path: Path, lower: Snapshot) -> Path:
+        """Make the upper directory of a mount. It is the mount's root, so it gets the attributes of what lies below."""
+        path.mkdir()
+        entry = lower.top.entry("") if lower.top is not None else None
+        disk.set_attributes(str(path), entry or Entry("d", 0o755), tier=self.tier)
+        return path
 
     @disk.told("commit what a step wrote to the cache")
     def commit_upper(
@@ -203,6 +224,7 @@ class Store:
     def flush(self) -> None:
         """Make everything committed so far survive a power cut. Takes as long as the disk needs: call it from a thread."""
         now = time.time()
+        self.unflushed = False
         disk.syncfs(self.root)
         with locks.held(self.root / "collect.lock"):
             boots = _read_boots(self.root)

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from forked import folder, in_tier
 
 from pocket.errors import StoreError
-from pocket.store import Entry, Layer, Snapshot, Store, default_root, disk
+from pocket.store import Entry, Layer, Snapshot, Store, default_root, disk, keeper
 from pocket.tree import ops
 from pocket.tree.view import View
 
@@ -264,6 +265,44 @@ def test_usage_counts_hard_links_once(store: Store) -> None:
     assert after.layers - before.layers < 2_000_000
     assert after.layer_count == 2
     assert "layers (2)" in after.describe()
+
+
+# --- housekeeping
+def test_the_keeper_collects_and_flushes(store: Store, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeper, "_FIRST", 0.0)
+    dead = Store.open(root, tier=TIER)
+    os.close(dead._lease_fd)
+    build(store)
+    flushed = threading.Event()
+    flush = store.flush
+
+    def noted() -> None:
+        flush()
+        flushed.set()
+
+    monkeypatch.setattr(store, "flush", noted)
+    store.keep_house()
+    assert flushed.wait(60)
+    assert not dead.tmp_dir.exists()
+    assert store.boot in json.loads((root / "v1/boots.json").read_text())
+    assert not store.unflushed
+    assert store._keeper is not None
+    store.close()
+    store._keeper.join(60)
+    assert not store._keeper.is_alive()
+
+
+def test_room_is_made_only_when_the_disk_is_short(store: Store, root: Path) -> None:
+    layer = build(store, b"x" * 100_000)
+    store.close()
+    other = Store.open(root, tier=TIER)
+    assert keeper.make_room(other, least_free=0.0, reserved=0, recent=0) == 0
+    assert keeper.make_room(other, least_free=2.0, reserved=1 << 40, recent=0) == 0
+    assert keeper.make_room(other, least_free=2.0, reserved=0, recent=3600) == 0
+    assert layer.home.exists()
+    assert keeper.make_room(other, least_free=2.0, reserved=0, recent=0) >= 100_000
+    assert not layer.home.exists()
+    other.close()
 
 
 # --- volumes

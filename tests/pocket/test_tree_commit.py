@@ -169,6 +169,18 @@ class TestEveryTier:
         assert run(tier, body) is True
 
 
+def test_the_root_of_a_mount_looks_as_its_layers_say() -> None:
+    def body(store: Store, base: Snapshot) -> tuple[int, object]:
+        b = store.layer_builder()
+        b.mkdir("", Entry("d", 0o2710, mtime=5))
+        lower = Snapshot((*base.layers, b.finish()), "")
+        with mounted(store, lower) as (root, upper):
+            mode = root.stat().st_mode & 0o7777
+        return mode, store.commit_upper(upper, lower)
+
+    assert run("single-uid", body) == (0o2710, None)
+
+
 def test_known_owners_are_taken_where_the_disk_cannot_say() -> None:
     def body(store: Store, base: Snapshot) -> dict[str, tuple[int, int]]:
         with mounted(store, base) as (root, upper):

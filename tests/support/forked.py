@@ -123,8 +123,9 @@ def _entered(tier: str, body: Callable[[], T], ready: int, go: int) -> tuple[boo
 def mounted(store: Store, lower: Snapshot) -> Iterator[tuple[Path, Path]]:
     """Mount a snapshot with a fresh upper; yield the mount point and the upper, which stays."""
     place = store.tmp()
-    for name in ("upper", "work", "merged", "empty"):
+    for name in ("work", "merged", "empty"):
         (place / name).mkdir()
+    store.make_upper(place / "upper", lower)
     lowers = ":".join(str(layer.path) for layer in reversed(lower.layers)) or str(place / "empty")
     options = "index=off,metacopy=off," + ("" if store.tier == "root" else "userxattr,")
     data = f"{options}lowerdir={lowers},upperdir={place}/upper,workdir={place}/work".encode()
