@@ -1,7 +1,9 @@
 """Carries out a plan: stages start as soon as what they need is done, side by side where their inputs allow.
 
-A stage whose inputs are those of an earlier passed run is reused, without a session when no other stage needs one. The first failure stops
-what is under way (fail fast); a signal does the same, and the session with everything it started is ended before the run returns.
+A stage whose inputs are those of an earlier passed run is reused, without a session when no other stage needs one. After a failure nothing
+new is started. What is under way is stopped when the failure is the subject's (exit 1 outranks all that could still be found), and
+otherwise may end, so that the exit code does not depend on which of two stages was faster. A signal stops everything; the session with all
+that it started is ended before the run returns.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from ci.stage import Stage
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_MAY_BE_OUTRANKED = {Exit.BLOCKED, Exit.INFRA, Exit.INCONCLUSIVE, Exit.BUDGET}
 _OUTCOMES = {
     Exit.PASSED: "passed",
     Exit.FAILED: "failed",
@@ -69,7 +72,7 @@ class _Run:
         self.codes: list[int] = []
         self.stopped_by = ""
         self.passed: dict[str, anyio.Event] = {}
-        self._scope: anyio.CancelScope | None = None
+        self._scopes: dict[str, anyio.CancelScope] = {}
         self._session: Session | None = None
         self._performer: Performer | None = None
 
@@ -131,13 +134,14 @@ class _Run:
         # What the survey found is looked up again, because a base that turns out to be another makes it another stage.
         self.schedule.identities.clear()
         async with anyio.create_task_group() as tasks:
-            self._scope = tasks.cancel_scope
+            self._scopes[""] = tasks.cancel_scope
             if self.stopped_by:
-                self._scope.cancel()
+                tasks.cancel_scope.cancel()
             tasks.start_soon(self._announce, session, performer, missing)
             performer.base_is_due = any(stage.inputs(self.request.config).base for stage in missing)
             for name in self.names:
-                tasks.start_soon(self._stage, self.request.stages[name], performer)
+                scope = self._scopes[name] = anyio.CancelScope()
+                tasks.start_soon(self._stage, self.request.stages[name], performer, scope)
 
     async def _announce(self, session: Session, performer: Performer, missing: list[Stage]) -> None:
         """Open the session and resolve the base as early as possible, and say which they are."""
@@ -150,25 +154,26 @@ class _Run:
         else:
             self.reporter.base(self.record)
 
-    async def _stage(self, stage: Stage, performer: Performer) -> None:
+    async def _stage(self, stage: Stage, performer: Performer, scope: anyio.CancelScope) -> None:
         entry = self.record.stages[stage.name]
-        for need in stage.needs:
-            await self.passed[need].wait()
-        try:
-            verdict = await performer.look_up(stage)
-            if verdict.entry and stage.name not in self.request.extra:
-                self._reuse(entry, verdict.entry)
-                self.schedule.identities[stage.name] = verdict.entry.identity
-                self.passed[stage.name].set()
-            else:
-                await performer.perform(stage, entry, verdict, self.passed[stage.name])
-        except Exception as error:  # noqa: BLE001  whatever it is, it ends this stage, and is classified
-            from ci.failures import classify
+        with scope:
+            for need in stage.needs:
+                await self.passed[need].wait()
+            try:
+                verdict = await performer.look_up(stage)
+                if verdict.entry and stage.name not in self.request.extra:
+                    self._reuse(entry, verdict.entry)
+                    self.schedule.identities[stage.name] = verdict.entry.identity
+                    self.passed[stage.name].set()
+                else:
+                    await performer.perform(stage, entry, verdict, self.passed[stage.name])
+            except Exception as error:  # noqa: BLE001  whatever it is, it ends this stage, and is classified
+                from ci.failures import classify
 
-            self._fail(entry, classify(error))
-        else:
-            self.record.write()
-            self.reporter.ended(entry)
+                self._fail(entry, classify(error))
+            else:
+                self.record.write()
+                self.reporter.ended(entry)
 
     def _reuse(self, entry: StageEntry, found: Entry) -> None:
         self.schedule.memo.restore(found, self.record.directory)
@@ -182,7 +187,7 @@ class _Run:
         entry.summary = error.message.splitlines()[0] if error.message else type(error).__name__
         if self._performer:
             self._performer.count(entry)
-        self._stop(entry.name, error.exit)
+        self._stop(entry.name, error.exit, all_of_it=error.exit not in _MAY_BE_OUTRANKED)
         self.record.write()
         self.reporter.ended(entry)
 
@@ -192,11 +197,13 @@ class _Run:
                 self._fail(entry, error)
         self._stop("engine", error.exit)
 
-    def _stop(self, reason: str, code: int) -> None:
+    def _stop(self, reason: str, code: int, *, all_of_it: bool = True) -> None:
+        """Stop what still waits for others, and also what is under way if `all_of_it`."""
         self.codes.append(code)
         self.stopped_by = self.stopped_by or reason
-        if self._scope:
-            self._scope.cancel()
+        for name, scope in self._scopes.items():
+            if all_of_it or (name and not all(self.passed[need].is_set() for need in self.request.stages[name].needs)):
+                scope.cancel()
 
     async def _signals(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
         """Stop the run at the first signal; kill the engine at the second."""

@@ -228,7 +228,33 @@ def test_whose_fault_it_is_decides_the_exit_code(pipeline: Pipeline, error: Exce
     assert record.stages["push"].why == "not run: build failed"
 
 
-def test_the_first_failure_stops_what_is_under_way(pipeline: Pipeline) -> None:
+@pytest.mark.parametrize(("outcome", "code"), [(None, 3), (StageFailed("no"), 1), (InfraError("no"), 3)])
+def test_a_blocked_gate_lets_tests_end_because_they_may_find_what_counts_more(
+    pipeline: Pipeline, outcome: Exception | None, code: int
+) -> None:
+    """Otherwise the exit code would depend on which of the two was faster."""
+    blocked = anyio.Event()
+
+    async def evaluate(_ctx: Context, _needs: Mapping[str, Any]) -> Done:
+        blocked.set()
+        raise GateBlocked("below its floor")
+
+    async def test(_ctx: Context, _needs: Mapping[str, Any]) -> Done:
+        await blocked.wait()
+        await anyio.lowlevel.checkpoint()
+        if outcome:
+            raise outcome
+        return Done("fine")
+
+    pipeline.add("evaluate", evaluate)
+    pipeline.add("test", test)
+    pipeline.add("push", passing(), needs=("evaluate", "test"))
+    record = pipeline.run()
+    assert record.exit == code
+    assert statuses(record) == {"evaluate": "failed", "test": "failed" if outcome else "passed", "push": "skipped"}
+
+
+def test_a_failure_of_the_subject_stops_what_is_under_way(pipeline: Pipeline) -> None:
     cleaned: list[str] = []
 
     async def evaluate(_ctx: Context, _needs: Mapping[str, Any]) -> Done:
