@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from pocket import telemetry as otlp
+from pocket.errors import PocketError
 from pocket.secrets import Secrets, stable_salt
 from pocket.services import Services
 from pocket.solver import Solver
 
 if TYPE_CHECKING:
     from pocket.graph import Node
+    from pocket.remote import RemoteCache
     from pocket.sandbox import Tier, Zygote
     from pocket.store.store import Store
 
@@ -42,13 +44,27 @@ class Engine:
         self.secrets = Secrets(salt=stable_salt(store.root), workdir=workdir)
         self.solver = Solver(self)
         self.services = Services(self)
+        self.remote: RemoteCache | None = None
         self.registry_auth: dict[str, tuple[str, bytes]] = {}
         #: The latest time that a file of a packed layer may have (seconds since 1970), for reproducible images.
         self.epoch = int(e) if (e := environ.get("SOURCE_DATE_EPOCH", "")).isdigit() else None
 
+    def open_remote(self) -> None:
+        """Use the remote layer caches that the environment names; a malformed name costs the cache, not the session."""
+        if not any(self.environ.get(name) for name in ("POCKET_CACHE_FROM", "POCKET_CACHE_TO")):
+            return
+        from pocket.remote import RemoteCache
+
+        try:
+            self.remote = RemoteCache.from_env(self)
+        except PocketError as e:
+            print(f"pocket: no remote cache: {e}", file=sys.stderr, flush=True)
+
     async def close(self) -> None:
         """Stop services, let the last spans out and give the store back."""
         await self.services.close()
+        if self.remote is not None:
+            await self.remote.close()
         self.telemetry.close()
         self.store.close()
 

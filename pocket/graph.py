@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -42,6 +43,8 @@ class Outputs:
     stderr: str = ""
     combined: str = ""
     cached: bool = False
+    #: Set while the layers lie in a remote cache: what fetches them. Until then snapshots have their keys and no layers.
+    pending: Callable[[], Awaitable[None]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ class Solver:
         self.engine = engine
         self._by_key: dict[str, asyncio.Future[Outputs]] = {}
         self._content: dict[tuple[str, str, str], str] = {}
+        self._fetches: dict[int, asyncio.Future[None]] = {}
 
     async def outputs(self, node: Node) -> Outputs:
         """Give the result of a node, running what has to run."""
@@ -43,23 +44,39 @@ class Solver:
                 node.running = None
 
     async def snapshot(self, ref: Input) -> Snapshot:
-        """Give the snapshot that an input lies in."""
-        return (await self.outputs(ref.ref.node)).snapshots[ref.ref.output]
+        """Give the snapshot that an input lies in, with its layers here."""
+        outputs = await self.outputs(ref.ref.node)
+        if outputs.pending is not None:
+            await self._fetched(outputs)
+        return outputs.snapshots[ref.ref.output]
+
+    async def _fetched(self, outputs: Outputs) -> None:
+        """Fetch the layers of a result that a remote cache had, once."""
+        flight = self._fetches.get(id(outputs))
+        if flight is None and outputs.pending is not None:
+            flight = self._fetches[id(outputs)] = asyncio.ensure_future(outputs.pending())
+        if flight is not None:
+            await asyncio.shield(flight)
+
+    async def _identity(self, item: Input) -> str:
+        """Give the key of an input; its layers are fetched only when a part of it decides."""
+        if item.kind == "tree" and not item.path:
+            return (await self.outputs(item.ref.node)).snapshots[item.ref.output].key
+        return await self._content_key(item, await self.snapshot(item))
 
     async def _solve(self, node: Node) -> Outputs:
         inputs = node.op.inputs()
         if len(inputs) > 1:
-            snapshots = tuple(await asyncio.gather(*(self.snapshot(i) for i in inputs)))
+            parts = list(await asyncio.gather(*(self._identity(i) for i in inputs)))
         else:  # a chain: no task per step
-            snapshots = tuple([await self.snapshot(i) for i in inputs])
-        parts = [await self._content_key(i, s) for i, s in zip(inputs, snapshots, strict=True)]
+            parts = [await self._identity(i) for i in inputs]
         key = digest_of([KEY_VERSION, node.op.kind, node.op.args(self.engine), parts])
         if not node.op.cacheable:
-            node.outputs = await self._run(node, snapshots, key)
+            node.outputs = await self._run(node, key)
             return node.outputs
         flight = self._by_key.get(key)
         if flight is None:
-            flight = self._by_key[key] = asyncio.ensure_future(self._lookup_or_run(node, snapshots, key))
+            flight = self._by_key[key] = asyncio.ensure_future(self._lookup_or_run(node, key))
             flight.add_done_callback(lambda f: self._landed(key, f))
         node.outputs = await asyncio.shield(flight)
         return node.outputs
@@ -68,17 +85,29 @@ class Solver:
         if flight.cancelled() or flight.exception() is not None:
             self._by_key.pop(key, None)
 
-    async def _lookup_or_run(self, node: Node, inputs: tuple[Snapshot, ...], key: str) -> Outputs:
+    async def _lookup_or_run(self, node: Node, key: str) -> Outputs:
         found = self._lookup(key)
         if found is None:
             async with self.engine.store.key_lock(key):
                 found = self._lookup(key)  # another process may have done it while we waited
+                if found is None and self.engine.remote is not None and self._worth_asking(node):
+                    found = await self.engine.remote.lookup(key)
                 if found is None:
-                    outputs = await self._run(node, inputs, key)
+                    outputs = await self._run(node, key)
                     self.engine.store.actions.put(key, to_record(outputs))
+                    if self.engine.remote is not None:
+                        self.engine.remote.offer(key, outputs)
                     return outputs
         self.engine.trace_hit(node, key)
         return found
+
+    @staticmethod
+    def _worth_asking(node: Node) -> bool:
+        """Tell whether a remote record saves more than it costs: for commands, and for edits of what is not here yet."""
+        if node.op.kind == "exec":
+            return True
+        results = (i.ref.node.outputs for i in node.op.inputs())
+        return any(o is not None and o.pending is not None for o in results)
 
     def _lookup(self, key: str) -> Outputs | None:
         record = self.engine.store.actions.get(key)
@@ -95,7 +124,8 @@ class Solver:
             snapshots, record.get("exit"), record.get("stdout", ""), record.get("stderr", ""), record.get("combined", ""), cached=True
         )
 
-    async def _run(self, node: Node, inputs: tuple[Snapshot, ...], key: str) -> Outputs:
+    async def _run(self, node: Node, key: str) -> Outputs:
+        inputs = tuple([await self.snapshot(i) for i in node.op.inputs()])
         began = time.monotonic()
         with self.engine.trace_run(node, key) as span:
             outputs = await node.op.run(self.engine, inputs, key)
@@ -103,12 +133,10 @@ class Solver:
         return outputs
 
     async def _content_key(self, item: Input, snapshot: Snapshot) -> str:
-        """Give the identity of an input: the snapshot's own key, or the digest of what is used of it.
+        """Give the digest of what is used of an input.
 
         Only what is used counts, so a change elsewhere in the same directory does not run anything again.
         """
-        if item.kind == "tree" and not item.path:
-            return snapshot.key
         memo = (snapshot.key, item.path, item.kind)
         if memo not in self._content:
             view = View(snapshot)

@@ -124,6 +124,10 @@ class Client:
             ref = ref.with_digest(document.select(platform or Platform.local()).digest)
         raise mf.ManifestError(f"{ref}: indexes are nested too deeply", hint="push the image again")
 
+    async def fetch(self, ref: Reference | str, descriptor: Descriptor, blobs: BlobDir) -> None:
+        """Fetch one blob of a repository into `blobs`, verified; nothing when it is there already."""
+        await self._transfer.fetch(_parsed(ref), descriptor, blobs)
+
     async def push(self, ref: Reference | str, image: Image, *, mount_from: Sequence[str] = ()) -> str:
         """Upload an image or artefact and return its digest.
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pocket.graph import ROOT, Input, Leaf, Op, Outputs, digest_of
 from pocket.oci import archive, media
-from pocket.oci.blobs import BlobDir
+from pocket.oci.blobs import BlobDir, BlobSource
 from pocket.oci.compress import Compression
 from pocket.oci.config import Healthcheck as OciHealthcheck
 from pocket.oci.config import ImageConfig
@@ -37,7 +37,7 @@ COMPRESSIONS: dict[str, Compression] = {"GZIP": "gzip", "ZSTD": "zstd", "UNCOMPR
 
 
 @dataclass(frozen=True, slots=True)
-class _Packed:
+class Packed:
     """One layer as a blob of the store."""
 
     descriptor: Descriptor
@@ -58,13 +58,18 @@ def unpack_image(store: Store, image: OciImage) -> Snapshot:
         record = store.actions.get(key)
         layer = store.layer(record["layers"][ROOT][0]) if record else None
         if layer is None:
-            layer = _unpack(store, image, descriptor, diff_id, snapshot)
+            layer = adopt_layer(store, image.blobs, descriptor, diff_id, snapshot)
             store.actions.put(key, {"layers": {ROOT: [layer.id]}})
         snapshot = Snapshot((*snapshot.layers, layer), digest_of(["stack", snapshot.key, layer.digest]))
     return snapshot
 
 
-def _unpack(store: Store, image: OciImage, descriptor: Descriptor, diff_id: str, below: Snapshot) -> Layer:
+def adopt_layer(store: Store, blobs: BlobSource, descriptor: Descriptor, diff_id: str, below: Snapshot) -> Layer:
+    """Unpack one layer on top of others and keep its blob; blocking.
+
+    Raises:
+        LayerError, DigestError: it is hostile, or not the one with that diff id.
+    """
     view = View(below)
 
     def lower(path: str) -> tuple[Entry, Path] | None:
@@ -73,17 +78,17 @@ def _unpack(store: Store, image: OciImage, descriptor: Descriptor, diff_id: str,
 
     home = store.tmp()
     try:
-        with image.blobs.open(descriptor.digest) as stream:
+        with blobs.open(descriptor.digest) as stream:
             chown = store.tier != "single-uid"
             unpacked = unpack_layer(stream, home / "fs", chown=chown, opaque_xattr=disk.OPAQUE[store.tier], lower=lower, expect=diff_id)
         layer = publish(store, home, unpacked.index)
     except BaseException:
         disk.remove_tree(home)
         raise
-    if image.blobs is not store.blobs:
-        with image.blobs.open(descriptor.digest) as stream:
-            store.blobs.put_file(stream, expect=descriptor.digest, size=descriptor.size)
-    compression = "none" if descriptor.media_type.endswith("tar") else "zstd" if "zstd" in descriptor.media_type else "gzip"
+    with blobs.open(descriptor.digest) as stream:
+        store.blobs.put_file(stream, expect=descriptor.digest, size=descriptor.size)
+    kind = descriptor.media_type
+    compression = "zstd" if "zstd" in kind else "gzip" if "gzip" in kind else "none"
     _remember(store, _pack_key(layer, compression, None), descriptor, diff_id)
     return layer
 
@@ -133,12 +138,12 @@ def _media(descriptor: Descriptor, *, docker: bool) -> str:
     return media.layer(compression, docker=docker)
 
 
-def _pack(store: Store, layer: Layer, compression: Compression, *, force: bool, epoch: int | None) -> _Packed:
+def _pack(store: Store, layer: Layer, compression: Compression, *, force: bool, epoch: int | None) -> Packed:
     choices: list[Compression] = [compression] if force else [compression, "gzip", "zstd", "none"]
     for choice in dict.fromkeys(choices):
         for latest in {None, epoch} if epoch is not None else {None}:
             if (record := store.actions.get(_pack_key(layer, choice, latest))) and (latest == epoch or record.get("imported")):
-                return _Packed(Descriptor(media_type=record["media"], digest=record["blobs"][0], size=record["size"]), record["diff_id"])
+                return Packed(Descriptor(media_type=record["media"], digest=record["blobs"][0], size=record["size"]), record["diff_id"])
     temp = store.tmp() / "layer"
     with temp.open("w+b") as out:
         packed = pack_layer(layer.index(), lambda path: layer.path / path, out, compression=compression, latest=epoch)
@@ -147,7 +152,12 @@ def _pack(store: Store, layer: Layer, compression: Compression, *, force: bool, 
     disk.remove_tree(temp.parent)
     descriptor = Descriptor(media_type=media.layer(compression), digest=packed.digest, size=packed.size)
     _remember(store, _pack_key(layer, compression, epoch), descriptor, packed.diff_id, imported=False)
-    return _Packed(descriptor, packed.diff_id)
+    return Packed(descriptor, packed.diff_id)
+
+
+def pack_layer_blob(store: Store, layer: Layer) -> Packed:
+    """Give a layer as a blob of the store, in whatever form there is one; blocking."""
+    return _pack(store, layer, "gzip", force=False, epoch=None)
 
 
 def _pack_key(layer: Layer, compression: str, epoch: int | None) -> str:

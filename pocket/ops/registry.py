@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 ARCHIVES = "POCKET_IMAGE_ARCHIVES"
 
 
-def _client(engine: Engine) -> Client:
+def client_of(engine: Engine) -> Client:
+    """Give a registry client with the session's logins."""
     from pocket.oci.client import Client
     from pocket.oci.credentials import Credentials
 
@@ -63,7 +64,7 @@ async def pull_image(engine: Engine, address: str, platform: str) -> tuple[Image
         return await _from_archive(engine, reference, archive)
     if reference.digest and (known := known_image(engine.store, _key(reference.digest, platform))):
         return (*known, str(reference))
-    async with _client(engine) as client:
+    async with client_of(engine) as client:
         resolved = await client.resolve(reference)
         key = _key(resolved.digest, platform)
         known = known_image(engine.store, key)
@@ -103,6 +104,6 @@ def _key(digest: str, platform: str) -> str:
 async def publish_images(engine: Engine, images: Sequence[Image], address: str) -> str:
     """Push an image, or several as one multi-platform image, and give `reference@digest`."""
     reference = parse(address)
-    async with _client(engine) as client:
+    async with client_of(engine) as client:
         digest = await (client.push(reference, images[0]) if len(images) == 1 else client.push_index(reference, images))
     return str(reference.with_digest(digest))
