@@ -114,7 +114,7 @@ def _file(sink: "_Sink", path: str, e: Entry, open_file: Opener, links: dict[tup
     name = _name(path)
     source = open_file(path)
     if isinstance(source, Path):
-        source = os.fdopen(os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb", buffering=BLOCK)
+        source = os.fdopen(os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb", buffering=0)
     with source:
         try:
             stat = os.fstat(source.fileno())
@@ -128,7 +128,7 @@ def _file(sink: "_Sink", path: str, e: Entry, open_file: Opener, links: dict[tup
         while left and (block := source.read(min(left, BLOCK))):
             sink.write(block)
             left -= len(block)
-        if left or source.read(1):
+        if left or (stat.st_size != e.size if stat else source.read(1)):
             raise PackError(
                 f"{path} does not have the {e.size} bytes that its entry says", hint="the tree changed while it was packed; run again"
             )

@@ -8,7 +8,6 @@ import hashlib
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 from types import TracebackType
 from typing import BinaryIO, Self
 
@@ -161,14 +160,14 @@ class TarReader:
             entries += old_entries(extra[:504])
             more = extra[504]
             self._bounded(len(entries))
-        return self._sparse(replace(found, kind="0"), entries, number(block[483:495]))
+        return self._sparse(found._replace(kind="0"), entries, number(block[483:495]))
 
     def _pax_sparse(self, found: Member, pax: list[tuple[bytes, bytes]], fields: dict[bytes, bytes]) -> Member:
         length = integer(fields.get(b"GNU.sparse.realsize", fields.get(b"GNU.sparse.size", b"0")))
         entries = pairs(self._sparse_numbers()) if fields.get(b"GNU.sparse.major") == b"1" else pax_entries(pax)
         name = fields.get(b"GNU.sparse.name")
         if name is not None:
-            found = replace(found, name=checked_name(name, self._limits))
+            found = found._replace(name=checked_name(name, self._limits))
         return self._sparse(found, entries, length)
 
     def _sparse_numbers(self) -> Iterator[int]:
@@ -203,4 +202,4 @@ class TarReader:
             end = offset + size
         if end > length or sum(size for _, size in entries) != self._left or length - self._left > self._limits.holes:
             raise LayerError("a sparse file has an impossible map or is too large", hint="the layer is damaged or hostile")
-        return replace(found, size=self._left, segments=tuple(entries), length=length)
+        return found._replace(size=self._left, segments=tuple(entries), length=length)
