@@ -50,11 +50,10 @@ class Way:
         if not self.program:
             return None
         process = await zygote.helper(self._argv(), netns)
-        ended = asyncio.ensure_future(process.wait())
         try:
             async with asyncio.timeout(_READY_SECONDS):
-                while not ended.done() and _INTERFACE not in await interfaces():
-                    await asyncio.wait((ended,), timeout=0.005)
+                while not process.ended and _INTERFACE not in await interfaces():  # noqa: ASYNC110 - the kernel sends no event
+                    await asyncio.sleep(0.005)
         except TimeoutError:
             process.kill()
         return process  # without an interface the step may still succeed; what needs it will say "network is unreachable"

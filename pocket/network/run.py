@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pocket.errors import PocketError
 from pocket.network import netlink, outbound
-from pocket.sandbox import linux
+from pocket.sandbox import SandboxError, linux
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,11 +60,15 @@ class Attachment:
         os.close(fd)
         if self.helper is not None:
             self.helper.kill()
+            with contextlib.suppress(SandboxError):  # it never started; then there is nothing to end
+                await self.helper.wait()
         await self._network.detach(self)
 
 
 class RunNetwork:
-    """One session's network. `outbound` names the program that carries traffic out, or says "none" and why."""
+    """One session's network; `gateway` is the address of the bridge."""
+
+    gateway = GATEWAY
 
     def __init__(self, zygote: Zygote) -> None:
         self._zygote = zygote
@@ -211,10 +215,9 @@ def _make_namespace(home: int, number: int) -> int:
 
 def _sysctls() -> None:
     for name, value in _SYSCTLS.items():
-        with contextlib.suppress(OSError):  # an outer container may show /proc/sys read-only; root in ours can do without
-            fd = os.open(f"/proc/sys/{name}", os.O_WRONLY)
-            os.write(fd, value.encode())
-            os.close(fd)
+        # An outer container may show /proc/sys read-only; root in ours can do without.
+        with contextlib.suppress(OSError), open(f"/proc/sys/{name}", "wb", buffering=0) as file:
+            file.write(value.encode())
 
 
 def _port(number: int) -> str:

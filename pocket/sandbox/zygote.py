@@ -117,6 +117,11 @@ class Process:
         """Wait until the container's first process exists."""
         await asyncio.shield(self._started)
 
+    @property
+    def ended(self) -> bool:
+        """Tell whether `wait` would return at once."""
+        return self._result.done()
+
     async def wait(self) -> Outcome:
         """Wait for the end of the command; by then nothing of it runs or can write any more. May be called again.
 

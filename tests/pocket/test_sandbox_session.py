@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import select
 from collections.abc import Iterator
@@ -80,8 +81,8 @@ def test_descriptors_do_not_pile_up(box: Box) -> None:
         counts = []
         for _ in range(3):
             await asyncio.gather(*(b.run("true") for _ in range(5)))
-            zygote = len(os.listdir(f"/proc/{b.zygote.pid}/fd"))
-            counts.append(len(os.listdir("/proc/self/fd")) * 1000 + zygote)
+            zygote = len(list(Path(f"/proc/{b.zygote.pid}/fd").iterdir()))
+            counts.append(len(list(Path("/proc/self/fd").iterdir())) * 1000 + zygote)
         return counts
 
     first, second, third = box.do(body)
@@ -90,10 +91,11 @@ def test_descriptors_do_not_pile_up(box: Box) -> None:
 
 def test_the_session_keeps_its_own_mounts(box: Box) -> None:
     async def body(b: Inside) -> list[str]:
-        return [os.readlink(f"/proc/{pid}/ns/mnt") for pid in ("self", b.zygote.pid)] + [str(os.path.exists("/sys/kernel"))]
+        namespaces = [Path(f"/proc/{pid}/ns/mnt").readlink() for pid in ("self", b.zygote.pid)]
+        return [*map(str, namespaces), str(Path("/sys/kernel").exists())]
 
     own, zygotes, visible = box.do(body)
-    assert own == os.readlink("/proc/self/ns/mnt") != zygotes
+    assert own == str(Path("/proc/self/ns/mnt").readlink()) != zygotes
     assert visible == "True"
 
 

@@ -25,15 +25,17 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
 
 if TYPE_CHECKING:
+    from pocket.network import RunNetwork
     from pocket.sandbox import ExecSpec, Mount, Outcome, Process, Tier, Zygote
 
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[2]
 BUSYBOX = "/bin/busybox"
-APPLETS = (
-    "sh ls cat echo env printf true false id stat mkdir rm cp mv ln test [ sleep touch chmod chown head tail grep awk wc sort readlink "
-    "hostname pwd df mount umount nc wget httpd kill ps seq ip setsid dd od cut tr trap mknod"
-).split()
+APPLETS = [
+    "sh", "ls", "cat", "echo", "env", "printf", "true", "false", "id", "stat", "mkdir", "rm", "cp", "mv", "ln", "test", "sleep",
+    "touch", "chmod", "chown", "head", "tail", "grep", "awk", "wc", "sort", "readlink", "hostname", "pwd", "df", "mount", "umount",
+    "nc", "wget", "httpd", "kill", "ps", "seq", "ip", "setsid", "dd", "od", "cut", "tr", "mknod", "[",
+]  # fmt: skip
 PASSWD = "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000:app:/home/app:/bin/sh\n"
 GROUP = "root:x:0:\napp:x:1000:\nstaff:x:50:app\n"
 
@@ -47,7 +49,7 @@ def tiers() -> list[str]:
 
 def make_base(base: Path) -> None:
     """Make the root that containers start from."""
-    for name in "bin etc root home/app usr/bin var dev proc sys".split():
+    for name in ["bin", "etc", "root", "home/app", "usr/bin", "var", "dev", "proc", "sys"]:
         (base / name).mkdir(parents=True)
     (base / "tmp").mkdir()
     (base / "tmp").chmod(0o1777)
@@ -81,6 +83,28 @@ class Inside:
         self.zygote, self.tier, self.tmp = zygote, tier, tmp
         self.base = tmp / "base"
         self._count = 0
+        self._network: RunNetwork | None = None
+
+    async def network(self) -> RunNetwork:
+        """Give the session's network."""
+        from pocket.network import RunNetwork
+
+        if self._network is None:
+            self._network = await RunNetwork.start(self.zygote)
+        return self._network
+
+    async def answers(self, net: RunNetwork, ip: str, port: int, *, keep: bool = False) -> socket.socket:
+        """Wait until a service accepts connections; the connection is closed unless it is to be kept."""
+        async with asyncio.timeout(20):
+            while True:
+                try:
+                    connection = await net.connect(ip, port)
+                except ConnectionRefusedError:
+                    await asyncio.sleep(0.01)
+                    continue
+                if not keep:
+                    connection.close()
+                return connection
 
     @property
     def error(self) -> type[Exception]:
@@ -190,10 +214,13 @@ class Box:
 
     def close(self) -> None:
         assert self._process.stdin
-        self._process.stdin.close()
-        self._process.wait(30)
         assert self._process.stdout
-        self._process.stdout.close()
+        self._process.stdin.close()
+        try:
+            self._process.wait(30)
+        finally:
+            self.kill()
+            self._process.stdout.close()
         _remove(self.tmp)
 
     def _ask(self, request: object) -> object:
@@ -217,21 +244,23 @@ def _python(tier: str) -> tuple[str, str | None]:
 
 def why_not(tier: str) -> str:
     """Say why containers of a tier cannot be tested here, or ""."""
-    if not os.path.exists(BUSYBOX):
+    if not Path(BUSYBOX).exists():
         return "no busybox: install the package busybox-static"
     if tier != "nobody":
         return ""
     code = "import sys; sys.path.insert(0, sys.argv[1]); import pocket.sandbox; sys.exit(sys.version_info < (3, 11))"
     python, user = _python(tier)
-    done = subprocess.run([python, "-c", code, str(ROOT)], user=user, group="nogroup", extra_groups=[], cwd="/", capture_output=True)
+    done = subprocess.run(
+        [python, "-c", code, str(ROOT)], user=user, group="nogroup", extra_groups=[], cwd="/", capture_output=True, check=False
+    )
     return "" if done.returncode == 0 else f"user nobody has no Python ≥ 3.11, or cannot read this checkout ({python})"
 
 
 def _remove(path: Path) -> None:
     for directory, names, _ in os.walk(path):
         for name in names:
-            if not os.path.islink(os.path.join(directory, name)):
-                os.chmod(os.path.join(directory, name), 0o700)
+            if not (child := Path(directory, name)).is_symlink():
+                child.chmod(0o700)  # overlayfs leaves directories that nobody may enter
     shutil.rmtree(path)
 
 
@@ -253,6 +282,7 @@ async def _serve(inside: Inside, requests: IO[bytes], answers: IO[bytes]) -> Non
         try:
             kind, *rest = cast("tuple[Any, ...]", await asyncio.to_thread(_read, requests))
         except EOFError:
+            inside.zygote.close()  # containers that still run end, and with them what reads their output
             return
         try:
             if kind == "run":
@@ -278,7 +308,6 @@ def main() -> None:
     zygote = Zygote.start(tier)
     inside = Inside(zygote, tier, tmp)
     asyncio.run(_serve(inside, sys.stdin.buffer, sys.stdout.buffer))
-    zygote.close()
 
 
 if __name__ == "__main__":
