@@ -1,6 +1,6 @@
 """Train the model on the committed scans and write everything that depends on its weights.
 
-`PYTHONPATH=src python train.py` (torch, one CPU core, about 15 minutes) writes `weights/model.safetensors`,
+`PYTHONPATH=src python train.py` (torch, one CPU core, 15 minutes when it is idle) writes `weights/model.safetensors`,
 `tokenizer.json`, `model.lock`, `training_summary.json` and `tests/reference/trained_logits.npz`. The seed fixes every
 random choice. `--minutes` ends a run early; how far it came is recorded.
 """
