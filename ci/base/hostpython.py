@@ -136,9 +136,12 @@ def add_python(tree: Tree, python: HostPython, *, scratch: Path) -> list[Path]:
         tree.file(place, python.content(path), 0o755 if path.suffix == ".so" else 0o644)
         if path.suffix == ".py":
             to_compile.append((path, place))
-    _add_bytecode(tree, python, to_compile, scratch)
     tree.directory(python.image_site)
-    sources.extend(_add_pip(tree, python))
+    for path, place in _add_pip(tree, python):
+        sources.append(path)
+        if path.suffix == ".py":
+            to_compile.append((path, place))
+    _add_bytecode(tree, python, to_compile, scratch)
     return sources
 
 
@@ -165,15 +168,17 @@ def _add_bytecode(tree: Tree, python: HostPython, modules: list[tuple[Path, str]
                 tree.file(f"{directory}/__pycache__/{name[:-3]}.{sys.implementation.cache_tag}.pyc", compiled)
 
 
-def _add_pip(tree: Tree, python: HostPython) -> list[Path]:
+def _add_pip(tree: Tree, python: HostPython) -> list[tuple[Path, str]]:
+    """Add pip; returns the files it came from, with their places in the image."""
     script = f"#!{python.image_executable}\nimport sys\nfrom pip._internal.cli.main import main\nsys.exit(main())\n".encode()
     for name in ("pip", "pip3"):
         tree.file(f"/usr/local/bin/{name}", script, 0o755)
     installed = _installed_pip()
     if installed:
-        for path, place in installed:
-            tree.file(f"{python.image_site}/{place}", path)
-        return [path for path, _ in installed]
+        placed = [(path, f"{python.image_site}/{place}") for path, place in installed]
+        for path, place in placed:
+            tree.file(place, path)
+        return placed
     wheel = _bundled_wheel(python)
     if wheel is None:
         raise BaseError(
@@ -184,7 +189,7 @@ def _add_pip(tree: Tree, python: HostPython) -> list[Path]:
         for name in sorted(archive.namelist()):
             if not name.endswith("/"):
                 tree.file(f"{python.image_site}/{name}", archive.read(name))
-    return [wheel]
+    return [(wheel, python.image_site)]
 
 
 def _installed_pip() -> list[tuple[Path, str]]:
