@@ -11,8 +11,7 @@ import resource
 import signal
 from typing import TYPE_CHECKING, Never
 
-from pocket.sandbox import linux
-from pocket.sandbox.seccomp import single_uid_filter
+from pocket.sandbox import linux, seccomp
 from pocket.sandbox.spec import DEFAULT_PATH
 
 if TYPE_CHECKING:
@@ -83,7 +82,7 @@ def _become(spec: ExecSpec, tier: Tier, user: User) -> None:
                 except OSError:
                     break  # past the last capability of this kernel
     if tier.name == "single-uid":
-        if program := single_uid_filter():
+        if program := seccomp.program(os.uname().machine):
             linux.set_seccomp(program)  # while CAP_SYS_ADMIN is there, which insecure steps need for it
         if (user.uid, user.gid) != (0, 0):
             _map_user(user)

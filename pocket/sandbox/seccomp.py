@@ -6,7 +6,6 @@ show as 65534). setuid and its like are not faked: apt reads the id back and abo
 The filter also knows the 32-bit calls of each machine, so that 32-bit helpers behave the same.
 """
 
-import os
 import struct
 from functools import cache
 
@@ -23,10 +22,10 @@ _CALLS = {
 
 
 @cache
-def single_uid_filter() -> bytes:
-    """Return the BPF program for this machine; empty on a machine whose calls are not known here."""
+def program(machine: str) -> bytes:
+    """Return the BPF program for a machine (`uname -m`); empty for one whose calls are not known here."""
     blocks = []
-    for audit, numbers in _CALLS.get(os.uname().machine, {}).items():
+    for audit, numbers in _CALLS.get(machine, {}).items():
         checks = []
         for index, number in enumerate(numbers):
             checks.append(_jump(_EQUAL, number, len(numbers) - index, 0))

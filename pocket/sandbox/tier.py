@@ -22,6 +22,7 @@ from pocket.sandbox.errors import SandboxError
 TierName = Literal["root", "subuid", "single-uid"]
 _NAMES = ("root", "subuid", "single-uid")
 _CAP_SYS_ADMIN = 21
+_SYSCTLS = Path("/proc/sys")
 _ROOT_RANGE = (100_000, 65_536)  # what distributions give the first user; for root without an entry of its own
 
 
@@ -89,14 +90,15 @@ def _ranges(uid: int) -> tuple[tuple[tuple[int, int], tuple[int, int]] | None, s
         return None, "newuidmap is not installed (package uidmap)"
     found = []
     for kind in ("subuid", "subgid"):
-        span = _subordinate(Path("/etc") / kind, uid) or (_ROOT_RANGE if root else None)
+        span = subordinate(Path("/etc") / kind, uid) or (_ROOT_RANGE if root else None)
         if span is None:
             return None, f"no subordinate ids in /etc/{kind}"
         found.append(span)
     return (found[0], found[1]), ""
 
 
-def _subordinate(path: Path, uid: int) -> tuple[int, int] | None:
+def subordinate(path: Path, uid: int) -> tuple[int, int] | None:
+    """Return the first (start, count) that /etc/subuid or /etc/subgid, given as `path`, gives a user; None without one."""
     try:
         names = {str(uid), pwd.getpwuid(uid).pw_name}
     except KeyError:
@@ -188,6 +190,6 @@ def userns_refused(error: OSError) -> SandboxError:
 
 def _sysctl(name: str) -> str:
     try:
-        return Path("/proc/sys", name).read_text().strip()
+        return (_SYSCTLS / name).read_text().strip()
     except OSError:
         return ""
