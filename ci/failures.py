@@ -23,6 +23,7 @@ _DISK = {
     errno.ENOSPC: "free some space, or set WEIGHBRIDGE_CACHE to a directory on another disk",
     errno.EDQUOT: "free some space, or set WEIGHBRIDGE_CACHE to a directory on another disk",
     errno.EROFS: "set WEIGHBRIDGE_CACHE to a directory that can be written to",
+    errno.EACCES: "this user may not use that file; WEIGHBRIDGE_CACHE says where the cache is",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
     errno.ENOMEM: "the machine has no memory left",
 }

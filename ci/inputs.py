@@ -73,17 +73,23 @@ class Code:
         kept = cache / "stat" / f"{digest_of(str(self._package))[:16]}.json" if cache else None
         self._digests = Digests(self._package, kept)
         self._cache, self._engine = cache, ""
+        self._found: dict[str, str] | None = None
         self._modules = {_module(stage) for stage in stages.values()} | {"ci.stages"}
 
     def of(self, stage: Stage) -> str:
         """Return the digest of the code that carries out a stage."""
         own = _module(stage)
-        others = [path for module in self._modules - {own} for path in _paths(module)]
-        found = self._digests.tree((".",), (*_ELSEWHERE, *others))
+        others = tuple(path for module in self._modules - {own} for path in _paths(module))
+        found = digest_of({name: digest for name, digest in self._all().items() if not name.startswith(others)})
         if own.startswith("ci."):
             return found
         spec = find_spec(own)
         return digest_of([found, Path(spec.origin).read_text() if spec and spec.origin else own])
+
+    def _all(self) -> dict[str, str]:
+        if self._found is None:
+            self._found = self._digests.of((".",), _ELSEWHERE)
+        return self._found
 
     def engine(self) -> str:
         """Return the identity of the embedded engine: the digest of its code, found without importing it."""
@@ -110,7 +116,7 @@ def _paths(module: str) -> tuple[str, ...]:
     if module == "ci.stages":
         return ("stages/__init__.py",)
     path = module.removeprefix("ci.").replace(".", "/")
-    return (f"{path}.py", path)
+    return (f"{path}.py", f"{path}/")
 
 
 def python_identity() -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ci import __version__
-from ci.errors import WeighbridgeError
+from ci.errors import InfraError, WeighbridgeError
 from ci.hydrate import dehydrate
 from ci.paths import RUNS, write_atomically
 from ci.stage import Finding, StageFailed
@@ -168,6 +168,10 @@ def _make_directory(runs: Path, moment: str, commit: str) -> str:
             (runs / identity).mkdir(parents=True)
         except FileExistsError:
             continue
+        except OSError as error:
+            raise InfraError(
+                f"the record cannot be written: {error.strerror}", where=str(runs), hint="the run needs to write there"
+            ) from error
         return identity
     raise WeighbridgeError("a thousand runs began in one second", where=str(runs))
 

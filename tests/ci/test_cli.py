@@ -103,6 +103,14 @@ def test_a_subject_that_does_not_exist_is_2(root: Path) -> None:
     assert (done.returncode, done.stderr) == (2, "configs/pipeline.yaml: the subject's directory service does not exist\n")
 
 
+def test_a_record_that_cannot_be_written_is_5_before_anything_runs(root: Path) -> None:
+    (root / ".weighbridge").write_text("a file where the directory should be")
+    done = ci(root, "run")
+    assert done.returncode == 5
+    assert "the record cannot be written" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_the_schema_is_json(root: Path) -> None:
     assert json.loads(ci(root, "config", "schema").stdout)["additionalProperties"] is False
 
