@@ -30,6 +30,7 @@ class Live:
         self._record: RunRecord | None = None
         self._display: Display | None = None
         self._engine = self._base = ""
+        self._over = False
         self._said: dict[str, str] = {}
         self._begun: dict[str, float] = {}
 
@@ -69,6 +70,7 @@ class Live:
         if self._display is None:
             self._console.print(Text(words.nothing_changed(record)), soft_wrap=True)
             return
+        self._over = True
         self._display.stop()
         for entry in record.stages.values():
             for line in words.failure(entry, record):
@@ -81,7 +83,9 @@ class Live:
         assert self._record is not None
         with self._lock:
             frame = _FRAMES[int(time.monotonic() * 10) % len(_FRAMES)]
-            lines = [self._engine or f"engine   {frame}", self._base or f"base     {frame}", words.plan(self._record), ""]
+            waiting = "" if self._over else frame
+            head = [self._engine or f"engine   {waiting}", self._base or f"base     {waiting}", words.plan(self._record)]
+            lines = [*(line for line in head if line.split()[1:]), ""]
             lines += [self._row(entry, frame) for entry in self._record.stages.values() if not words.unasked(entry.why)]
         return Group(*(Text.from_ansi(line, no_wrap=True, overflow="ellipsis") for line in lines))
 

@@ -77,7 +77,12 @@ class Plain:
                 self._flush(record)
 
     def _flush(self, record: RunRecord) -> None:
-        head = [words.engine(record, self.also), words.base(record), words.plan(record), ""]
+        head = [
+            *([words.engine(record, self.also)] if "engine" in self._known else []),
+            *([words.base(record)] if "base" in self._known else []),
+            words.plan(record),
+            "",
+        ]
         self._known = {"engine", "base"}
         held, self._held = self._held, []
         self._print(*([] if self.quiet else head), *held)

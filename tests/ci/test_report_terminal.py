@@ -10,15 +10,18 @@ import subprocess
 import sys
 import termios
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pipelines import Done, Pipeline, passing
 
+from ci.errors import InfraError
 from ci.report import choose
 from ci.report.colour import paint, wanted
 from ci.report.plain import Plain
+from ci.runner import execute
 from ci.stage import Context, StageFailed
 
 
@@ -91,6 +94,7 @@ PROGRAM = """
 import os, sys
 from pathlib import Path
 from pipelines import Done, Pipeline, passing
+from ci.errors import InfraError
 from ci.report import choose
 from ci.stage import StageFailed
 
@@ -148,3 +152,15 @@ def test_a_terminal_gets_one_line_when_nothing_changed(pipeline: Pipeline) -> No
     assert code == 0
     assert "nothing changed since run" in written
     assert "\x1b" not in written
+
+
+def test_what_never_became_known_is_not_claimed(pipeline: Pipeline) -> None:
+    """A base that could not be resolved is not "not needed"."""
+
+    async def refuse(*_: object) -> Any:
+        raise InfraError("no registry, no Python to copy")
+
+    stream = io.StringIO()
+    execute(replace(pipeline.request(), resolve_base=refuse), Plain(stream))
+    assert "not needed" not in "".join(line for line in stream.getvalue().splitlines() if line.startswith("base"))
+    assert "no registry, no Python to copy" in stream.getvalue()
