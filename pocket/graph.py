@@ -63,6 +63,11 @@ class Op(ABC):
     #: False for operations whose result must not be found again by a later session.
     cacheable: ClassVar[bool] = True
 
+    @property
+    def by_content(self) -> bool:
+        """Tell that a part of the result is known by its content; else by how it was made."""
+        return True
+
     def inputs(self) -> tuple[Input, ...]:
         """Name what must exist before this can run."""
         return ()

@@ -62,6 +62,8 @@ class Solver:
         """Give the key of an input; its layers are fetched only when a part of it decides."""
         if item.kind == "tree" and not item.path:
             return (await self.outputs(item.ref.node)).snapshots[item.ref.output].key
+        if not item.ref.node.op.by_content:
+            return f"{item.kind}:{(await self.outputs(item.ref.node)).snapshots[item.ref.output].key}:{item.path}"
         return await self._content_key(item, await self.snapshot(item))
 
     async def _solve(self, node: Node) -> Outputs:
@@ -141,9 +143,11 @@ class Solver:
         if memo not in self._content:
             view = View(snapshot)
             node = view.lookup(item.path)
-            is_file = item.kind == "file" or (node is not None and not node.is_dir)
+            if node is None:
+                return f"{item.kind}:absent:{item.path}"  # the operation itself says what is missing, and where it was named
+            is_file = item.kind == "file" or not node.is_dir
             compute = dagger_file_digest if is_file else dagger_digest
-            if snapshot.layers and sum(la.files for la in snapshot.layers) > 2000:
+            if sum(la.files for la in snapshot.layers) > 2000:
                 self._content[memo] = await asyncio.to_thread(compute, view, item.path)
             else:
                 self._content[memo] = compute(view, item.path)

@@ -16,9 +16,10 @@ def set_secret(e: Engine, _q: None, name: str, plaintext: str) -> Secret:
     return e.secrets.keep(name, plaintext.encode())
 
 
-@field("Query", "secret")
-def secret(e: Engine, _q: None, uri: str, cache_key: str | None = None) -> Secret:
-    return e.secrets.declare(uri, cache_key)
+@field("Query", "secret", pure=False)
+async def secret(e: Engine, _q: None, uri: str, cache_key: str | None = None) -> Secret:
+    # Asked again it may have another value; a command that gives one may take its time.
+    return await e.blocking(e.secrets.declare, uri, cache_key)
 
 
 @field("Secret", "name")

@@ -103,8 +103,7 @@ def parse(text: str) -> Dockerfile:
     try:
         commands = dockerfile.parse_string(text)
     except dockerfile.GoParseError as e:
-        found = re.search(r"line (\d+)", str(e))
-        raise DockerfileError(int(found[1]) if found else 1, str(e).partition("\n")[0]) from e
+        raise DockerfileError(_line_of(e, text), str(e).partition("\n")[0]) from e
     globals_: list[Instruction] = []
     stages: list[Stage] = []
     for command in commands:
@@ -120,6 +119,20 @@ def parse(text: str) -> Dockerfile:
     if not stages:
         raise DockerfileError(1, "file with no instructions")
     return Dockerfile(tuple(globals_), tuple(stages))
+
+
+def _line_of(error: dockerfile.GoParseError, text: str) -> int:
+    """Find the line of an error: the parser does not tell it, but gives the same error for a text that ends there."""
+    if found := re.search(r"line (\d+)", str(error)):
+        return int(found[1])
+    lines = text.splitlines(keepends=True)
+    for number in range(1, len(lines) + 1):
+        try:
+            dockerfile.parse_string("".join(lines[:number]))
+        except dockerfile.GoParseError as e:
+            if str(e) == str(error):
+                return number
+    return len(lines) or 1
 
 
 def parse_trigger(text: str, line: int) -> Instruction:

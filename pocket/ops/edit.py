@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pocket.graph import ROOT, Input, Leaf, Node, Op, Outputs, Ref, Tree
+from pocket.graph import ROOT, Input, Leaf, Node, Op, Outputs, Ref, Tree, digest_of
 from pocket.store.layer import Layer, Snapshot
 from pocket.tree.owners import resolve_owner
 
@@ -35,6 +35,11 @@ class Edit(Op):
     owner: str = ""
     users: Ref | None = None
 
+    @property
+    def by_content(self) -> bool:
+        """Tell that times are no part of the result, as everywhere but where they were asked for."""
+        return self.kind != "timestamps"
+
     def inputs(self) -> tuple[Input, ...]:
         """Name the base, the sources, and where names of owners are looked up."""
         users = (Input(self.users),) if self.users is not None and self.owner else ()
@@ -57,6 +62,9 @@ class Edit(Op):
             layers = self.apply(engine.store, *inputs, **options)
         if not layers:  # nothing to do: the same snapshot, under its own identity
             return Outputs({ROOT: inputs[0]})
+        if not inputs[0].layers and len(layers) == 1 and self.by_content:
+            # What stands alone is known by what it holds, so the same files from another source run nothing again.
+            key = digest_of(["stack", inputs[0].key, layers[0].digest])
         return Outputs({ROOT: Snapshot((*inputs[0].layers, *layers), key)})
 
 

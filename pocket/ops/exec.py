@@ -23,6 +23,7 @@ from pocket.sandbox import ExecSpec, Mount
 from pocket.store import disk
 from pocket.store.layer import Snapshot
 from pocket.tree.owners import resolve_owner
+from pocket.tree.view import View
 from pocket.values import DEFAULT_PATH, Container, MountPoint
 
 if TYPE_CHECKING:
@@ -136,7 +137,8 @@ def _mount_input(m: MountPoint) -> Input:
 
 def _mount_key(m: MountPoint) -> object:
     secret = m.secret.name if m.secret else ""
-    return [m.target, m.kind, m.readonly, m.owner, m.mode, m.size, secret, m.cache.ident if m.cache else ""]
+    volume = [m.cache.ident, m.cache.sharing, m.cache.owner] if m.cache else []
+    return [m.target, m.kind, m.readonly, m.owner, m.mode, m.size, secret, volume]
 
 
 @dataclass(slots=True)
@@ -195,6 +197,8 @@ def _made(path: Path) -> Path:
 def _content_mount(engine: Engine, point: MountPoint, snapshot: Snapshot, tmp: Path, index: int) -> Mount:
     lowers = _lowers(engine, snapshot)
     subpath = point.leaf.path if point.leaf else point.tree.path if point.tree else ""
+    if subpath:
+        View(snapshot).need(subpath)  # the error that a person understands; its index was read for the key
     if point.readonly:
         return Mount(target=point.target, kind="overlay", lowers=lowers, subpath=subpath, readonly=True)
     upper, work = engine.store.make_upper(tmp / f"upper{index}", snapshot), _made(tmp / f"work{index}")

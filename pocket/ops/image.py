@@ -124,7 +124,7 @@ def pack_container(store: Store, c: Container, snapshot: Snapshot, *, compressio
 
     A layer keeps the compression it came with unless `force` is set; `epoch` is the latest time a file may have (seconds).
     """
-    packed = [_pack(store, layer, compression, force=force, epoch=epoch) for layer in snapshot.layers]
+    packed = [_pack(store, layer, compression, force=force, epoch=epoch, docker=docker) for layer in snapshot.layers]
     layers = [
         Descriptor(media_type=_media(p.descriptor, docker=docker), digest=p.descriptor.digest, size=p.descriptor.size) for p in packed
     ]
@@ -138,11 +138,15 @@ def _media(descriptor: Descriptor, *, docker: bool) -> str:
     return media.layer(compression, docker=docker)
 
 
-def _pack(store: Store, layer: Layer, compression: Compression, *, force: bool, epoch: int | None) -> Packed:
-    choices: list[Compression] = [compression] if force else [compression, "gzip", "zstd", "none"]
-    for choice in dict.fromkeys(choices):
+def _pack(
+    store: Store, layer: Layer, compression: Compression, *, force: bool, epoch: int | None, docker: bool = False
+) -> Packed:
+    came: list[Compression] = ["gzip", "none"] if docker else ["gzip", "zstd", "none"]  # Docker has no media type for zstd
+    for choice in dict.fromkeys([compression] if force else [compression, *came]):
         for latest in {None, epoch} if epoch is not None else {None}:
-            if (record := store.actions.get(_pack_key(layer, choice, latest))) and (latest == epoch or record.get("imported")):
+            if (record := store.actions.get(_pack_key(layer, choice, latest))) and (
+                (choice == compression and latest == epoch) or record.get("imported")
+            ):
                 return Packed(Descriptor(media_type=record["media"], digest=record["blobs"][0], size=record["size"]), record["diff_id"])
     temp = store.tmp() / "layer"
     with temp.open("w+b") as out:

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-APPLETS = (
+APPLETS = (  # noqa: SIM905 - a column of sixty words
     "sh ls cat echo env printf true false id stat mkdir rm cp mv ln test [ sleep touch chmod chown head tail grep sed awk wc sort "
     "find tr cut basename dirname readlink realpath date hostname whoami uname pwd tee xargs md5sum sha256sum dd df mount umount "
-    "nc wget httpd kill ps seq tar gzip du od diff sync mktemp nproc timeout expr ip ifconfig ping nslookup yes setsid nohup mkfifo mknod"
-).split()  # noqa: SIM905 - a column of sixty words
+    "nc wget httpd kill ps seq tar gzip du od diff sync mktemp nproc timeout expr ip ifconfig ping nslookup yes setsid nohup "
+    "mkfifo mknod logger"
+).split()
 DIRECTORIES = ("bin", "etc", "root", "home", "home/app", "usr", "usr/bin", "var", "dev", "proc", "sys")
 PASSWD = b"root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000:app:/home/app:/bin/sh\n"
 GROUP = b"root:x:0:\napp:x:1000:\nstaff:x:50:app\n"
