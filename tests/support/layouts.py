@@ -68,7 +68,10 @@ def _unpack_layer(path: Path, target: Path) -> None:
                 shutil.rmtree(gone) if gone.is_dir() and not gone.is_symlink() else gone.unlink(missing_ok=True)
         for member in members:
             if "/.wh." not in f"/{member.name}" and not member.isdev():
-                archive.extract(member, target, set_attrs=not member.isdir(), filter=_without_owner)
+                if hasattr(tarfile, "data_filter"):
+                    archive.extract(member, target, set_attrs=not member.isdir(), filter=_without_owner)
+                else:  # before Python 3.11.4
+                    archive.extract(member, target, set_attrs=not member.isdir())
 
 
 def _without_owner(member: tarfile.TarInfo, _path: str) -> tarfile.TarInfo:
