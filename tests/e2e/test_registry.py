@@ -1,5 +1,6 @@
 """Pushing to a real registry, Debian's docker-registry on loopback, and reading back what it holds."""
 
+import contextlib
 import hashlib
 import http.client
 import json
@@ -29,17 +30,17 @@ class Registry:
 
     port: int
 
-    def get(self, path: str) -> tuple[int, bytes]:
-        """Fetch one document."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        connection.request("GET", f"/v2/{path}", headers={"Accept": TYPES})
-        response = connection.getresponse()
-        return response.status, response.read()
+    def ask(self, path: str, *, method: str = "GET") -> tuple[int, bytes]:
+        """Send one request; give the status and what was answered."""
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
+            connection.request(method, f"/v2/{path}", headers={"Accept": TYPES})
+            response = connection.getresponse()
+            return response.status, response.read()
 
     def answers(self) -> bool:
         """Say whether it is up."""
         try:
-            return self.get("")[0] == 200
+            return self.ask("")[0] == 200
         except OSError:
             return False
 
@@ -69,12 +70,12 @@ def test_pushed_image_comes_back_byte_for_byte(checkout: Checkout, registry: Reg
     assert finished.code == 0, finished.output
     assert checkout.ran() == {"push"}
     (image,) = images(checkout.root / ".weighbridge" / "oci")
-    status, manifest = registry.get(f"digits-vlm/manifests/{image.digest}")
+    status, manifest = registry.ask(f"digits-vlm/manifests/{image.digest}")
     assert status == 200
     assert "sha256:" + hashlib.sha256(manifest).hexdigest() == image.digest
     document = json.loads(manifest)
     for part in (document["config"], *document["layers"]):
-        status, content = registry.get(f"digits-vlm/blobs/{part['digest']}")
+        status, content = registry.ask(f"digits-vlm/blobs/{part['digest']}")
         assert (status, len(content)) == (200, part["size"])
         assert "sha256:" + hashlib.sha256(content).hexdigest() == part["digest"]
 
@@ -85,8 +86,6 @@ def test_push_is_reused_only_while_the_registry_holds_the_digest(checkout: Check
     assert checkout.ci("run").code == 0
     assert checkout.ran() == set()
     (image,) = images(checkout.root / ".weighbridge" / "oci")
-    connection = http.client.HTTPConnection("127.0.0.1", registry.port, timeout=30)
-    connection.request("DELETE", f"/v2/digits-vlm/manifests/{image.digest}")
-    assert connection.getresponse().status == 202
+    assert registry.ask(f"digits-vlm/manifests/{image.digest}", method="DELETE")[0] == 202
     assert checkout.ci("run").code == 0
     assert checkout.ran() == {"push"}
