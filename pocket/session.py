@@ -118,8 +118,8 @@ def _watch_stdin(loop: asyncio.AbstractEventLoop, ended: asyncio.Event) -> None:
 
     try:
         loop.add_reader(0, ready)
-    except (PermissionError, OSError):  # a plain file or /dev/null cannot be watched: then a signal ends the session
-        return
+    except OSError:  # epoll refuses files and /dev/null, whose end is reached at once: so is the session's
+        ended.set()
 
 
 class _Handler:
