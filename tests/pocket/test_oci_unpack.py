@@ -241,6 +241,22 @@ def test_attributes_are_set_and_dangerous_ones_dropped(dest: Path) -> None:
     assert (dest / "x").stat().st_mode & 0o7777 == 0o4755
 
 
+def test_what_the_file_system_refuses_stays_true_in_the_index(dest: Path) -> None:
+    got = unpack(dest, f("x", xattrs=(("user.large", b"v" * 100_000),)), f("y", xattrs=(("user.large", b"v" * 100_000),)))
+    assert len(got.index["y"].xattrs[0][1]) > 100_000
+    assert len(got.notes) == 1
+    assert "x: the attribute user.large is kept as metadata only" in got.notes[0]
+
+
+@pytest.mark.skipif(ROOT, reason="root may change owners; run this as an ordinary user")
+def test_owners_that_cannot_be_given_are_noted_once(tmp_path: Path) -> None:
+    data = f("a", uid=5) + node(tw.SYMLINK, "b", uid=6, link=b"a") + d("c", gid=7) + tw.END
+    got = unpack_layer(io.BytesIO(data), tmp_path / "layer", chown=True, opaque_xattr="user.overlay.opaque")
+    assert [got.index[p].uid for p in "abc"] == [5, 6, 0]
+    assert len(got.notes) == 1
+    assert "a: the owner 5:0 is kept as metadata only" in got.notes[0]
+
+
 def lower_of(tmp: Path) -> Lower:
     (tmp / "lower").mkdir(exist_ok=True)
     (tmp / "lower" / "f").write_bytes(b"abc")
