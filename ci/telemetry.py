@@ -22,6 +22,7 @@ _EXECS = ("Container.withExec", "withExec", "resume withExec")
 _CACHED, _PENDING, _DIGEST = "dagger.io/dag.cached", "dagger.io/dag.pending", "dagger.io/dag.digest"
 _VERBOSE, _EOF = "dagger.io/logs.verbose", "stdio.eof"
 _ENOUGH = 64 << 20
+_BATCH_SECONDS = 0.15
 
 
 class Output(Protocol):
@@ -78,7 +79,9 @@ class Telemetry:
         """Wait until everything about a stage that has just ended has probably arrived, at most `timeout` seconds."""
         ended = time.monotonic()
         with self._news:
-            self._news.wait_for(lambda: self._heard > ended and not self._under_way(stage), timeout)
+            # Engines send every 100 ms what there is; when nothing comes in that time, everything has been told.
+            self._news.wait_for(lambda: self._heard > ended, min(timeout, _BATCH_SECONDS))
+            self._news.wait_for(lambda: not self._under_way(stage), timeout)
 
     def take_spans(self, request: bytes) -> None:
         """Take an ExportTraceServiceRequest."""

@@ -24,6 +24,7 @@ class Plain:
         self._record: RunRecord | None = None
         self._known: set[str] = set()
         self._held: list[str] = []
+        self._later: list[tuple[str, list[str]]] = []
         self._running: dict[str, tuple[StageEntry, float]] = {}
         self._over = threading.Event()
 
@@ -46,7 +47,7 @@ class Plain:
         """Print that a stage starts, and why."""
         with self._lock:
             self._running[entry.name] = (entry, time.monotonic())
-            self._say([f" {words.MARKS['running']} {entry.name:<{self._columns()}} {'':>10}   {entry.why}".rstrip()])
+            self._tell(entry, [f" {words.MARKS['running']} {entry.name:<{self._columns()}} {'':>10}   {entry.why}".rstrip()])
 
     def progress(self, entry: StageEntry, line: str) -> None:
         """Print nothing: the log holds it."""
@@ -57,7 +58,7 @@ class Plain:
             self._running.pop(entry.name, None)
             lines = [paint(words.stage(entry, self._columns()), entry.status, on=self.colour)]
             assert self._record is not None
-            self._say([*lines, *words.failure(entry, self._record)], always=entry.status == "failed")
+            self._tell(entry, [*lines, *words.failure(entry, self._record)])
 
     def finished(self, record: RunRecord) -> None:
         """Print the last lines."""
@@ -66,6 +67,8 @@ class Plain:
             if self._record is None:
                 self._print(words.nothing_changed(record))
                 return
+            for _, lines in self._later:
+                self._say(lines)
             if self._held:
                 self._flush(record)
             self._print(*words.end(record))
@@ -87,9 +90,21 @@ class Plain:
         held, self._held = self._held, []
         self._print(*([] if self.quiet else head), *held)
 
-    def _say(self, lines: list[str], *, always: bool = False) -> None:
-        if self.quiet and not always:
-            return
+    def _tell(self, entry: StageEntry, lines: list[str]) -> None:
+        """Print a stage's lines after those of the stages it needs: these may still wait for the last words of the engine."""
+        if not self.quiet or entry.status == "failed":
+            self._later.append((entry.name, lines))
+        assert self._record is not None
+        needs = {stage.name: stage.needs for stage in self._record.plan.stages}
+        kept = []
+        for name, waiting in self._later:
+            if any(need in self._running for need in needs[name]):
+                kept.append((name, waiting))
+            else:
+                self._say(waiting)
+        self._later = kept
+
+    def _say(self, lines: list[str]) -> None:
         if len(self._known) < 2:
             self._held += lines
         else:

@@ -61,6 +61,24 @@ def test_plain_starts_with_engine_base_and_plan_whatever_is_known_first(pipeline
     assert lines[-2] == "stopped: test failed (exit 1). Not run: push."
 
 
+def test_a_stage_is_shown_after_what_it_needs_also_when_the_engine_told_late(pipeline: Pipeline) -> None:
+    """Stages start at once; the line of the one before may wait for the engine's last words."""
+    record = pipeline.run()
+    stream = io.StringIO()
+    plain = Plain(stream)
+    plain.began(record)
+    plain.engine(record)
+    plain.base(record)
+    build, test = record.stages["build"], record.stages["test"]
+    plain.started(build)
+    plain.started(test)
+    plain.ended(test)
+    plain.ended(build)
+    plain.finished(record)
+    lines = [line.split()[:2] for line in stream.getvalue().splitlines() if line.startswith(" ")]
+    assert [line for line in lines if line[1:] in (["build"], ["test"])] == [["▸", "build"], ["✓", "build"], ["▸", "test"], ["✗", "test"]]
+
+
 def test_quiet_prints_the_failure_and_the_result(pipeline: Pipeline) -> None:
     lines = report(pipeline, quiet=True)
     assert not any(line.startswith((" ▸", " ✓", "engine", "plan")) for line in lines)
