@@ -14,10 +14,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from graphql.language import ast, parse
-
 from pocket import schema
 from pocket.errors import PocketError
+from pocket.gql import Document, Fragment, Operation, Selected, Variable, parse
 
 if TYPE_CHECKING:
     from types import FunctionType
@@ -57,16 +56,14 @@ class RequestError(PocketError):
 class FieldError(Exception):
     """An error with the place in the query where it happened; `cause` is what the client is told."""
 
-    def __init__(self, cause: Exception, node: ast.FieldNode, path: tuple[str | int, ...]) -> None:
+    def __init__(self, cause: Exception, node: Selected, path: tuple[str | int, ...]) -> None:
         super().__init__(str(cause))
         self.cause, self.node, self.path = cause, node, path
 
     def to_json(self) -> dict[str, Any]:
         """Give the entry for the answer's `errors`."""
-        error: dict[str, Any] = {"message": str(self.cause), "locations": [], "path": list(self.path)}
-        if self.node.loc is not None:
-            start = self.node.loc.start_token
-            error["locations"] = [{"line": start.line, "column": start.column}]
+        place = {"line": self.node.line, "column": self.node.column}
+        error: dict[str, Any] = {"message": str(self.cause), "locations": [place], "path": list(self.path)}
         extensions = getattr(self.cause, "extensions", None)
         if extensions:
             error["extensions"] = extensions
@@ -88,10 +85,10 @@ class Executor:
     async def execute(self, text: str, variables: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Answer one request; errors are part of the answer, in Dagger's shape (`data` is left out then)."""
         try:
-            document = parse(text, max_tokens=1_000_000)
-            operation, fragments = _operation(document)
-            walk = _Walk(self, dict(variables or {}), fragments)
-            return {"data": await walk.select(self.root, operation.selection_set, ())}
+            document = parse(text)
+            operation = _operation(document)
+            walk = _Walk(self, operation.defaults | dict(variables or {}), document.fragments)
+            return {"data": await walk.select(self.root, operation.selections, ())}
         except _ManyError as many:
             return {"errors": [e.to_json() for e in many.errors]}
         except FieldError as e:
@@ -170,27 +167,40 @@ class _ManyError(Exception):
         self.errors = errors
 
 
-def _operation(document: ast.DocumentNode) -> tuple[ast.OperationDefinitionNode, dict[str, ast.FragmentDefinitionNode]]:
-    operations = [d for d in document.definitions if isinstance(d, ast.OperationDefinitionNode)]
-    if len(operations) != 1 or operations[0].operation.value != "query":
+def _operation(document: Document) -> Operation:
+    if len(document.operations) != 1 or document.operations[0].kind != "query":
         raise RequestError("a request must hold exactly one query")
-    fragments = {d.name.value: d for d in document.definitions if isinstance(d, ast.FragmentDefinitionNode)}
-    return operations[0], fragments
+    return document.operations[0]
 
 
 class _Walk:
     """One request's way through its selections."""
 
-    def __init__(self, executor: Executor, variables: dict[str, Any], fragments: dict[str, ast.FragmentDefinitionNode]) -> None:
+    def __init__(self, executor: Executor, variables: dict[str, Any], fragments: dict[str, Fragment]) -> None:
         self.executor, self.variables, self.fragments = executor, variables, fragments
 
-    async def select(self, obj: Obj, selection: ast.SelectionSetNode | None, path: tuple[str | int, ...]) -> dict[str, Any]:
-        """Answer a selection on an object."""
-        fields = list(self._collect(obj, selection, 0))
-        if len(fields) == 1:
-            key, node = fields[0]
-            return {key: await self._field(obj, node, (*path, key))}
-        results = await asyncio.gather(*(self._field(obj, n, (*path, k)) for k, n in fields), return_exceptions=True)
+    async def select(self, obj: Obj, selections: list[Any], path: tuple[str | int, ...]) -> dict[str, Any]:
+        """Answer a selection on an object. A chain is followed in a loop, as it may be longer than the stack is deep."""
+        trail = list(path)
+        while True:
+            fields = self._collect(obj, selections, 0)
+            if len(fields) != 1:
+                answer: Any = await self._siblings(obj, fields, tuple(trail))
+                break
+            (node,) = fields
+            trail.append(node.key)
+            answer = await self._field(obj, node, trail)
+            if not isinstance(answer, Obj):
+                answer = await self._listed(answer, node, tuple(trail))
+                break
+            obj, selections = answer, node.selections
+        for key in reversed(trail[len(path) :]):
+            answer = {key: answer}
+        return cast("dict[str, Any]", answer)
+
+    async def _siblings(self, obj: Obj, fields: list[Selected], path: tuple[str | int, ...]) -> dict[str, Any]:
+        """Answer several fields of one object side by side; all their errors are told."""
+        results = await asyncio.gather(*(self._whole(obj, node, [*path, node.key]) for node in fields), return_exceptions=True)
         errors: list[FieldError] = []
         for result in results:
             if isinstance(result, _ManyError):
@@ -201,62 +211,71 @@ class _Walk:
                 raise result
         if errors:
             raise _ManyError(errors)
-        return {k: r for (k, _), r in zip(fields, results, strict=True)}
+        return {node.key: result for node, result in zip(fields, results, strict=True)}
 
-    def _collect(self, obj: Obj, selection: ast.SelectionSetNode | None, depth: int) -> list[tuple[str, ast.FieldNode]]:
-        found: list[tuple[str, ast.FieldNode]] = []
-        for node in selection.selections if selection else ():
-            if isinstance(node, ast.FieldNode):
-                found.append((node.alias.value if node.alias else node.name.value, node))
+    async def _whole(self, obj: Obj, node: Selected, trail: list[str | int]) -> Any:
+        value = await self._field(obj, node, trail)
+        if isinstance(value, Obj):
+            return await self.select(value, node.selections, tuple(trail))
+        return await self._listed(value, node, tuple(trail))
+
+    async def _listed(self, value: Any, node: Selected, path: tuple[str | int, ...]) -> Any:
+        if isinstance(value, list) and value and isinstance(value[0], Obj):
+            return list(await asyncio.gather(*(self.select(v, node.selections, (*path, n)) for n, v in enumerate(value))))
+        return value
+
+    def _collect(self, obj: Obj, selections: list[Any], depth: int) -> list[Selected]:
+        """Give the fields that are selected of an object, fragments resolved."""
+        found: list[Selected] = []
+        for node in selections:
+            if node.directives and not self._included(node.directives):
                 continue
-            if not isinstance(node, ast.FragmentSpreadNode | ast.InlineFragmentNode):
-                raise RequestError(f"cannot select {node.kind}")
-            if isinstance(node, ast.FragmentSpreadNode):
-                fragment = self.fragments.get(node.name.value)
-                if fragment is None or depth > 20:
-                    raise RequestError(f"unknown or recursive fragment {node.name.value!r}")
-                condition, inner = fragment.type_condition.name.value, fragment.selection_set
-            else:
-                condition, inner = node.type_condition.name.value if node.type_condition else obj.type, node.selection_set
-            if condition == obj.type or schema.is_a(obj.type, condition):
-                found += self._collect(obj, inner, depth + 1)
+            if isinstance(node, Selected):
+                found.append(node)
+                continue
+            fragment = self.fragments.get(node.spread) if node.spread else node
+            if fragment is None or depth > 20:
+                raise RequestError(f"unknown or recursive fragment {node.spread!r}")
+            if not fragment.condition or fragment.condition == obj.type or schema.is_a(obj.type, fragment.condition):
+                found += self._collect(obj, fragment.selections, depth + 1)
         return found
 
-    async def _field(self, obj: Obj, node: ast.FieldNode, path: tuple[str | int, ...]) -> Any:
-        name = node.name.value
-        if name == "id":
+    def _included(self, directives: list[tuple[str, dict[str, Any]]]) -> bool:
+        for name, arguments in directives:
+            condition = bool(self._value(arguments.get("if", False)))
+            if (name == "skip" and condition) or (name == "include" and not condition):
+                return False
+        return True
+
+    async def _field(self, obj: Obj, node: Selected, trail: list[str | int]) -> Any:
+        if node.name == "id":
             return obj.id
-        if name == "__typename":
+        if node.name == "__typename":
             return obj.type
         try:
-            spec = self.executor.fields.get(obj.type, {}).get(name)
+            spec = self.executor.fields.get(obj.type, {}).get(node.name)
             if spec is None:
-                raise RequestError(f'Cannot query field "{name}" on type "{obj.type}".')
+                raise RequestError(f'Cannot query field "{node.name}" on type "{obj.type}".')
             args, literal = self._arguments(spec, node)
-            value = await self.executor.resolve(obj, spec, name, args, literal)
+            return await self.executor.resolve(obj, spec, node.name, args, literal)
         except (FieldError, _ManyError):
             raise
         except Exception as e:
             if not isinstance(e, PocketError):
                 self.executor.engine.log_bug(e)
-            raise FieldError(e, node, path) from e
-        if isinstance(value, Obj):
-            return await self.select(value, node.selection_set, path)
-        if isinstance(value, list) and value and isinstance(value[0], Obj):
-            return list(await asyncio.gather(*(self.select(v, node.selection_set, (*path, n)) for n, v in enumerate(value))))
-        return value
+            raise FieldError(e, node, tuple(trail)) from e
 
-    def _arguments(self, spec: FieldSpec, node: ast.FieldNode) -> tuple[dict[str, Any], object]:
+    def _arguments(self, spec: FieldSpec, node: Selected) -> tuple[dict[str, Any], object]:
         """Give the arguments as Python values (IDs as objects, defaults filled in) and as the recipe sees them."""
-        given = {a.name.value: self._value(a.value) for a in node.arguments or ()}
+        given = {name: self._value(value) for name, value in node.arguments.items()}
         unknown = given.keys() - spec.args.keys()
         if unknown:
-            raise RequestError(f'Unknown argument "{min(unknown)}" on field "{node.name.value}".')
+            raise RequestError(f'Unknown argument "{min(unknown)}" on field "{node.name}".')
         args = {}
         for name, arg in spec.args.items():
             value = given.get(name, arg.default)
             if value is None and arg.required:
-                what = f'Field "{node.name.value}" argument "{name}" of type "{arg.type}"'
+                what = f'Field "{node.name}" argument "{name}" of type "{arg.type}"'
                 raise RequestError(f"{what} is required, but it was not provided.")
             args[name] = self._coerce(arg, value)
         return args, given
@@ -268,23 +287,15 @@ class _Walk:
             return self.executor.load(value) if value != "" else None
         return value
 
-    def _value(self, node: ast.ValueNode) -> Any:
-        match node:
-            case ast.VariableNode():
-                return self.variables.get(node.name.value)
-            case ast.IntValueNode():
-                return int(node.value)
-            case ast.FloatValueNode():
-                return float(node.value)
-            case ast.ListValueNode():
-                return [self._value(v) for v in node.values or ()]
-            case ast.ObjectValueNode():
-                return {f.name.value: self._value(f.value) for f in node.fields or ()}
-            case ast.NullValueNode():
-                return None
-            case ast.StringValueNode() | ast.BooleanValueNode() | ast.EnumValueNode():
-                return node.value
-        raise RequestError(f"cannot read {node.kind}")
+    def _value(self, value: Any) -> Any:
+        """Put the variables' values in."""
+        if isinstance(value, Variable):
+            return self.variables.get(value.name)
+        if isinstance(value, list):
+            return [self._value(v) for v in value]
+        if isinstance(value, dict):
+            return {k: self._value(v) for k, v in value.items()}
+        return value
 
 
 def register(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pocket import schema
+from pocket import API_VERSION, schema
 from pocket.api.registry import REGISTRY, field
 from pocket.errors import PocketError, TreeError
 from pocket.graph import Leaf, Ref, Tree
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from pocket.engine import Engine
 
 NATIVE = str(Platform.local())
-#: The engine version whose API this is; SDKs compare it with what they need.
-API_VERSION = "v0.21.8"
 
 
 @field("Query", "version")
@@ -102,6 +100,3 @@ def ref_of(tree: Tree) -> Ref:
     if not tree.path:
         return tree.ref
     return edit("subtree", SCRATCH_REF, edits.subtree, tree, path=tree.path)
-
-
-__all__ = ["API_VERSION", "NATIVE", "leaf_of", "ref_of"]

@@ -73,7 +73,9 @@ async def _fetch(e: Engine, url: str, header: str, checksum: str) -> str:
         e.store.actions.put(key, {"blobs": [digest], **validators})
         return str(digest)
     except httpx.HTTPError as error:
-        raise PocketError(f"http: cannot fetch {url}: {str(error) or type(error).__name__}", hint="check the network and the address") from error
+        raise PocketError(
+            f"http: cannot fetch {url}: {str(error) or type(error).__name__}", hint="check the network and the address"
+        ) from error
     finally:
         disk.remove_tree(work)
 
