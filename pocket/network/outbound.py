@@ -1,4 +1,4 @@
-"""The way from attached containers to the outside: pasta, or slirp4netns, when the machine has one; else there is none.
+"""The way from attached containers to the outside: slirp4netns, or pasta, when the machine has one; else there is none.
 
 Both are ordinary programs that carry packets through sockets of the host without any privilege there; one runs for each attached
 container, with an interface of its own in the container's namespace that takes the default route. Neither lets a container reach
@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
+import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,6 +24,7 @@ _TUN = "/dev/net/tun"
 _INTERFACE = "out0"
 _DNS = "10.0.2.3"  # answered by the program, from the host's own resolver
 _READY_SECONDS = 5.0
+_PASTA_SINCE = "2024"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,12 +72,33 @@ class Way:
 
 
 def find(tier: str) -> Way:
-    """Choose the program: the first of pasta and slirp4netns that is installed and can work here."""
-    # Started by real root, pasta becomes `nobody`, who may not open our namespaces.
-    names = ("slirp4netns",) if tier == "root" else ("pasta", "slirp4netns")
-    for name in names:
-        if program := shutil.which(name):
-            if not os.access(_TUN, os.R_OK | os.W_OK):
-                return Way(reason=f"{name} is installed, but {_TUN} cannot be opened")
+    """Choose the program: the first of slirp4netns and pasta that is installed and can work here."""
+    reasons = []
+    for name in ("slirp4netns", "pasta"):
+        program = shutil.which(name)
+        if reason := _why_not(name, program, tier):
+            reasons.append(reason)
+        elif program:
             return Way(name=name, program=program)
-    return Way(reason=f"{' or '.join(names)} is not installed")
+    return Way(reason="; ".join(reasons))
+
+
+def _why_not(name: str, program: str | None, tier: str) -> str:
+    if program is None:
+        return f"{name} is not installed"
+    if not os.access(_TUN, os.R_OK | os.W_OK):
+        return f"{name} is installed, but {_TUN} cannot be opened"
+    if name == "pasta" and tier == "root":
+        return "pasta, started by root, becomes `nobody`, who may not open our namespaces"
+    if name == "pasta" and (version := _pasta_version(program)) < _PASTA_SINCE:
+        return (
+            f"this pasta ({version or 'of unknown version'}) repeats data on new kernels; {_PASTA_SINCE} is the first that is known not to"
+        )
+    return ""
+
+
+def _pasta_version(program: str) -> str:
+    """Return the year in pasta's version ("0.0~git20230309…", "2024_03_26.…"), or ""."""
+    done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False, timeout=10)
+    found = re.search(r"20\d\d", done.stdout)
+    return found.group() if found else ""

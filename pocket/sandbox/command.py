@@ -24,15 +24,29 @@ _CAPABILITIES = sum(1 << bit for bit in (0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27,
 _MESSAGES = {errno.EACCES: "permission denied", errno.ENOENT: "no such file or directory", errno.ENOEXEC: "exec format error"}
 
 
-def execute(spec: ExecSpec, tier: Tier, user: User, streams: tuple[int, int, int], nofile: tuple[int, int]) -> Never:
-    """Become the command; exits with 1 and a message on its stderr when it cannot be executed."""
+def prepare(tier: Tier, nofile: tuple[int, int], *, insecure: bool) -> None:
+    """Do what needs no request: session, signals, limits, what may never be regained, the filter."""
     os.setsid()  # no controlling terminal, so no TIOCSTI into the user's shell, and a process group to signal
-    for target, fd in enumerate(streams):
-        os.dup2(fd, target)
-    linux.close_on_exec_from(3)
     default_signals()
     resource.setrlimit(resource.RLIMIT_NOFILE, nofile)
     os.umask(0o022)
+    if not insecure:
+        linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
+        for bit in range(64):
+            if not _CAPABILITIES >> bit & 1:
+                try:
+                    linux.prctl(linux.PR_CAPBSET_DROP, bit)
+                except OSError:
+                    break  # past the last capability of this kernel
+    if tier.name == "single-uid" and (program := seccomp.program(os.uname().machine)):
+        linux.set_seccomp(program)  # while CAP_SYS_ADMIN is there, which an insecure step needs for it
+
+
+def execute(spec: ExecSpec, tier: Tier, user: User, streams: tuple[int, int, int]) -> Never:
+    """Become the command, after `prepare`; exits with 1 and a message on its stderr when it cannot be executed."""
+    for target, fd in enumerate(streams):
+        os.dup2(fd, target)
+    linux.close_on_exec_from(3)
     os.chdir(spec.cwd)
     environment = _environment(spec, user)
     _become(spec, tier, user)
@@ -73,17 +87,7 @@ def _refuse(message: str) -> Never:
 
 def _become(spec: ExecSpec, tier: Tier, user: User) -> None:
     """Drop to the user and to Docker's capabilities; in the single-uid tier the user exists in a namespace of its own only."""
-    if not spec.insecure:
-        linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
-        for bit in range(64):
-            if not _CAPABILITIES >> bit & 1:
-                try:
-                    linux.prctl(linux.PR_CAPBSET_DROP, bit)
-                except OSError:
-                    break  # past the last capability of this kernel
     if tier.name == "single-uid":
-        if program := seccomp.program(os.uname().machine):
-            linux.set_seccomp(program)  # while CAP_SYS_ADMIN is there, which insecure steps need for it
         if (user.uid, user.gid) != (0, 0):
             _map_user(user)
             return

@@ -1,14 +1,14 @@
 """The container's first process: builds the root, starts the command, reaps, and ends everything when the command ends.
 
-It is a fork of the forkserver and stays a Python process, so nothing may be imported after the root has changed. With `no_init`
-the command itself is pid 1, and the watching is done by a process outside (`watch_from_outside`).
+It is a fork of the forkserver and stays a Python process, so nothing may be imported after the root has changed. What does not depend
+on the request (namespaces, /proc, /dev, the command's own process) can be made before there is one: `be_spare`. With `no_init` the
+command itself is pid 1, and the watching is done by a process outside (`watch_from_outside`).
 Messages to the session, each a marshalled tuple: ("setup", …) when the root stands, ("exit", status, timed_out) at the end,
 ("step", message) or ("refused", message, hint) instead. From the session: b"t" terminate, b"s15" signal the command.
 """
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import marshal
 import os
@@ -16,13 +16,14 @@ import select
 import signal
 import socket
 import struct
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Never
+from dataclasses import astuple, dataclass
+from typing import TYPE_CHECKING, Never
 
 from pocket.errors import PocketError
 from pocket.sandbox import command, linux, rootfs, users
 from pocket.sandbox.errors import StepError
-from pocket.sandbox.spec import ExecSpec, from_wire
+from pocket.sandbox.messages import Request, read_spec, receive, send
+from pocket.sandbox.spec import ExecSpec, from_wire, to_wire
 from pocket.sandbox.supervise import supervise, wake_on_child
 
 if TYPE_CHECKING:
@@ -34,16 +35,21 @@ _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What the forkserver received: descriptors, and what all containers share."""
+class Host:
+    """What all containers of a forkserver share."""
 
     tier: Tier
-    spec: int
-    control: socket.socket
-    streams: tuple[int, int, int]
-    net: int | None
     alive: int  # end of file means that the forkserver is gone
     nofile: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Command:
+    """The process that will be the command: it waits for a request with everything done that needs none."""
+
+    pid: int
+    sock: socket.socket
+    wake: int
 
 
 def namespaces(net: str) -> int:
@@ -52,120 +58,146 @@ def namespaces(net: str) -> int:
     return flags | linux.CLONE_NEWNET if net == "none" else flags
 
 
-def run(request: Request) -> Never:
+def run(host: Host, request: Request) -> Never:
     """Be pid 1 of a container until its command has ended."""
-    _guarded(request, lambda: _run(request))
+
+    def body() -> Never:
+        die_with_parent(host.alive)
+        _run(host, request, rootfs.prepare(host.tier, insecure=read_spec(request.spec).insecure), None)
+
+    guarded(request.control, body)
 
 
-def watch_from_outside(request: Request, net: str) -> Never:
+def be_spare(host: Host, sock: socket.socket) -> Never:
+    """Be pid 1 of a container in the host's network whose request is still to come, over `sock`."""
+    try:
+        die_with_parent(host.alive)
+        ground = rootfs.prepare(host.tier, insecure=False)
+        child = _fork_command(host, insecure=False)
+        _rehearse()
+        message = receive(sock)
+    except BaseException:  # noqa: BLE001 - the forkserver notices, and makes a container that can report what is wrong
+        os._exit(125)
+    if message is None:
+        os._exit(0)
+    guarded(message[1].control, lambda: _run(host, message[1], ground, child))
+
+
+def watch_from_outside(host: Host, request: Request, net: str) -> Never:
     """Start a container whose command is pid 1, and report how it ends."""
 
     def watch() -> Never:
-        _die_with_parent(request.alive)
+        die_with_parent(host.alive)
         wake = wake_on_child()
         pid, _ = linux.clone(namespaces(net))
         if pid == 0:
-            _guarded(request, lambda: _run(request))
-        spec = _read_spec(request.spec)
-        _report(request, pid, wake, spec.timeout, spec.grace)
+            run(host, request)
+        spec = read_spec(request.spec)
+        report(request.control, pid, wake, timeout=spec.timeout, grace=spec.grace)
 
-    _guarded(request, watch)
-
-
-def run_helper(request: Request) -> Never:
-    """Be pid 1 of a pid namespace for a program of the host, which finds the network namespace at descriptor 3."""
-
-    def help_() -> Never:
-        _die_with_parent(request.alive)
-        argv = marshal.loads(os.pread(request.spec, os.fstat(request.spec).st_size, 0))  # noqa: S302 - written by our own session
-        wake = wake_on_child()
-        pid = os.fork()
-        if pid == 0:
-            command.default_signals()
-            os.setsid()
-            for target, fd in enumerate((*request.streams, request.net or 0)):
-                os.dup2(fd, target)
-            linux.close_on_exec_from(4)
-            os.execv(argv[0], argv)  # noqa: S606 - a program that the caller looked up
-        _report(request, pid, wake, None, 2.0)
-
-    _guarded(request, help_)
+    guarded(request.control, watch)
 
 
-def _guarded(request: Request, body: Callable[[], Never]) -> Never:
+def guarded(control: socket.socket, body: Callable[[], Never]) -> Never:
     """Run `body`; whatever goes wrong becomes a message to the session."""
     try:
         body()
     except StepError as error:
-        _send(request.control, ("step", error.message))
+        send(control, ("step", error.message))
     except PocketError as error:
-        _send(request.control, ("refused", error.message, error.hint))
+        send(control, ("refused", error.message, error.hint))
     except OSError as error:
         what = f"{error.filename}: " if error.filename else ""
-        _send(request.control, ("refused", f"the container cannot be made: {what}{error.strerror}", "run: pocket doctor"))
+        send(control, ("refused", f"the container cannot be made: {what}{error.strerror}", "run: pocket doctor"))
     except BaseException as error:  # noqa: BLE001 - this process has nobody else to tell
-        _send(request.control, ("refused", f"the container cannot be made: {error!r}", ""))
+        send(control, ("refused", f"the container cannot be made: {error!r}", ""))
     os._exit(125)
 
 
-def _run(request: Request) -> Never:
-    _die_with_parent(request.alive)
-    linux.prctl(linux.PR_SET_NAME, b"pocket-init")
-    spec = _read_spec(request.spec)
+def die_with_parent(alive: int) -> None:
+    """Have the kernel kill this process when the forkserver ends; `alive` tells whether it has already."""
+    linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
+    poll = select.poll()
+    poll.register(alive, 0)
+    if poll.poll(0):
+        os._exit(125)
+
+
+def report(control: socket.socket, child: int, wake: int, *, timeout: float | None, grace: float) -> Never:
+    """Watch a process to its end, and tell the session."""
+    status, timed_out = supervise(control, child, wake, timeout=timeout, grace=grace)
+    send(control, ("exit", status, timed_out))
+    os._exit(0)
+
+
+def _run(host: Host, request: Request, ground: rootfs.Ground, child: _Command | None) -> Never:
+    spec = read_spec(request.spec)
     if request.net is not None:
         linux.setns(request.net, linux.CLONE_NEWNET)
     elif spec.netns == "none":
         _loopback_up()
     linux.sethostname(spec.hostname)
-    root = rootfs.enter(spec, request.tier)
+    if child is None and not spec.no_init:
+        child = _fork_command(host, insecure=spec.insecure)
+    root = rootfs.enter(spec, host.tier, ground)
     user = users.resolve(spec.user)
     stdin, files = _redirects(request, spec)
-    made_cwd = _working_directory(spec, request.tier, user)
-    owner = (user.uid, user.gid) if request.tier.name == "single-uid" else None
-    report = ("setup", tuple(root.stubs), tuple(root.mount_stubs), made_cwd, owner, tuple(root.notes), tuple(files))
-    _send(request.control, report, list(files.values()))
+    made_cwd = _working_directory(spec, host.tier, user)
+    owner = (user.uid, user.gid) if host.tier.name == "single-uid" else None
+    setup = ("setup", tuple(root.stubs), tuple(root.mount_stubs), made_cwd, owner, tuple(root.notes), tuple(files))
+    send(request.control, setup, list(files.values()))
     for fd in files.values():
         os.close(fd)
     streams = (stdin, *request.streams[1:])
-    if spec.no_init:
-        _execute(request, spec, user, streams)
+    if child is None:
+        command.prepare(host.tier, host.nofile, insecure=spec.insecure)
+        _execute(host, request.control, spec, user, streams)
+    child.sock.sendmsg([marshal.dumps(astuple(user))], _rights([request.spec, *streams, request.control.fileno()]))
+    for fd in {*streams, *request.streams, request.spec, child.sock.detach()}:
+        os.close(fd)  # or a reader of the output would wait for this process
+    report(request.control, child.pid, child.wake, timeout=spec.timeout, grace=spec.grace)
+
+
+def _rehearse() -> None:
+    """Touch what a request will touch: the first write to a page that a fork shares costs microseconds, and there are hundreds."""
+    from_wire(marshal.loads(marshal.dumps(to_wire(ExecSpec(lowers=("a",), upper="b", work="c", argv=("d",), env=("e=f",))))))  # noqa: S302 - our own data
+    users.resolve("", "/nonexistent")
+
+
+def _rights(fds: list[int]) -> list[tuple[int, int, bytes]]:
+    return [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack(f"@{len(fds)}i", *fds))]
+
+
+def _fork_command(host: Host, *, insecure: bool) -> _Command:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     wake = wake_on_child()
     pid = os.fork()
     if pid == 0:
-        _execute(request, spec, user, streams)
-    for fd in {*streams, *request.streams}:
-        os.close(fd)  # or a reader of the output would wait for this process
+        ours.close()
+        try:
+            command.prepare(host.tier, host.nofile, insecure=insecure)
+            _rehearse()
+            data, fds, _, _ = socket.recv_fds(theirs, 65536, 5, socket.MSG_CMSG_CLOEXEC)
+            if data:
+                control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, fileno=fds[4])
+                user = users.User.of(marshal.loads(data))  # noqa: S302 - from the process that forked this one
+                _execute(host, control, read_spec(fds[0]), user, (fds[1], fds[2], fds[3]))
+        finally:
+            os._exit(125)
+    theirs.close()
+    linux.prctl(linux.PR_SET_NAME, b"pocket-init")
     # The step may not look into this process, which has all capabilities of the container's namespace.
     linux.prctl(linux.PR_SET_DUMPABLE, 0)
-    _report(request, pid, wake, spec.timeout, spec.grace)
+    return _Command(pid, ours, wake)
 
 
-def _execute(request: Request, spec: ExecSpec, user: users.User, streams: tuple[int, int, int]) -> Never:
+def _execute(host: Host, control: socket.socket, spec: ExecSpec, user: users.User, streams: tuple[int, int, int]) -> Never:
     try:
-        command.execute(spec, request.tier, user, streams, request.nofile)
+        command.execute(spec, host.tier, user, streams)
     except OSError as error:
         what = f"{error.filename}: " if error.filename else ""
-        _send(request.control, ("step", f"cannot run {spec.argv[0]}: {what}{(error.strerror or '').lower()}"))
+        send(control, ("step", f"cannot run {spec.argv[0]}: {what}{(error.strerror or '').lower()}"))
         os._exit(125)
-
-
-def _report(request: Request, child: int, wake: int, timeout: float | None, grace: float) -> Never:
-    status, timed_out = supervise(request.control, child, wake, timeout=timeout, grace=grace)
-    _send(request.control, ("exit", status, timed_out))
-    os._exit(0)
-
-
-def _die_with_parent(alive: int) -> None:
-    linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
-    poll = select.poll()
-    poll.register(alive, 0)
-    if poll.poll(0):
-        os._exit(125)  # it died before the call above
-
-
-def _read_spec(fd: int) -> ExecSpec:
-    # At an offset of its own: with `no_init` two processes read the same open file.
-    return from_wire(marshal.loads(os.pread(fd, os.fstat(fd).st_size, 0)))  # noqa: S302 - written by our own session
 
 
 def _loopback_up() -> None:
@@ -212,8 +244,3 @@ def _working_directory(spec: ExecSpec, tier: Tier, user: users.User) -> tuple[st
     if not os.path.isdir(spec.cwd):
         raise StepError(f"chdir {spec.cwd}: not a directory")
     return tuple(p.lstrip("/") for p in reversed(missing))
-
-
-def _send(control: socket.socket, message: tuple[Any, ...], fds: list[int] | None = None) -> None:
-    with contextlib.suppress(OSError):  # nobody listens any more: the session is ending, and this process with it
-        socket.send_fds(control, [marshal.dumps(message)], fds or [])

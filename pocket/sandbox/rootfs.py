@@ -46,11 +46,27 @@ class Root:
             self.mount_stubs.append((owner[1], f"{owner[2]}/{path[len(owner[0].rstrip('/')) + 1 :]}".strip("/")))
 
 
-def enter(spec: ExecSpec, tier: Tier) -> Root:
-    """Build the root and make it this process's only file system. Needs fresh mount, pid, ipc and uts namespaces."""
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What every root is built upon and no spec changes: detached /proc and /sys; /dev still lies in the workspace."""
+
+    proc: int
+    sys: int
+    notes: tuple[str, ...]
+
+
+def prepare(tier: Tier, *, insecure: bool) -> Ground:
+    """Make what needs no spec. Needs fresh mount, pid, ipc and uts namespaces."""
+    proc, notes = _proc(hidden=tier.name == "root" and not insecure)
+    sources.devices(tier)
+    return Ground(proc, linux.open_tree(workspace.SYS), notes)
+
+
+def enter(spec: ExecSpec, tier: Tier, ground: Ground) -> Root:
+    """Build the root and make it this process's only file system, and that of every process in this mount namespace."""
     sources.overlay(spec.lowers, spec.upper, spec.work, workspace.ROOT, tier)
-    root = Root()
-    trees = [("/proc", _proc(root)), ("/sys", linux.open_tree(workspace.SYS)), ("/dev", sources.devices(spec, tier))]
+    root = Root(notes=list(ground.notes))
+    trees = [("/proc", ground.proc), ("/sys", ground.sys), ("/dev", sources.device_tree(spec))]
     trees += [("/etc/hosts", sources.generated(sources.hosts(spec))), ("/etc/resolv.conf", sources.generated(sources.resolv(spec)))]
     if tier.name == "single-uid" and os.path.isdir(f"{workspace.ROOT}/etc/apt/apt.conf.d"):
         # apt wants to drop to its user _apt, an id that does not exist in this namespace, and gives up.
@@ -60,8 +76,6 @@ def enter(spec: ExecSpec, tier: Tier) -> Root:
     _leave_host()
     for target, fd in trees:
         _attach(root, target, fd)
-    if tier.name == "root" and not spec.insecure:
-        _hide_proc()
     for index, source in enumerate(mounts):
         _apply(root, spec, index, source)
     for path, fd in devices:
@@ -79,25 +93,27 @@ def _leave_host() -> None:
     os.close(old)
 
 
-def _proc(root: Root) -> int:
+def _proc(*, hidden: bool) -> tuple[int, tuple[str, ...]]:
     try:
         linux.mount("proc", workspace.PROC, "proc", _PROC_FLAGS)
     except PermissionError:
         # An outer container hides parts of its /proc, and the kernel does not let us show them in a fresh one.
-        root.notes.append("this machine allows no fresh /proc: the host's is shown, with the host's processes")
-        return linux.open_tree("/proc")
-    return linux.open_tree(workspace.PROC)
+        return linux.open_tree("/proc"), ("this machine allows no fresh /proc: the host's is shown, with the host's processes",)
+    if hidden:
+        _hide(workspace.PROC)
+    return linux.open_tree(workspace.PROC), ()
 
 
-def _hide_proc() -> None:
+def _hide(proc: str) -> None:
     for name in _PROC_READONLY:
-        if os.path.exists(f"/proc/{name}"):
-            fd = linux.open_tree(f"/proc/{name}")
+        path = f"{proc}/{name}"
+        if os.path.exists(path):
+            fd = linux.open_tree(path)
             linux.mount_setattr(fd, linux.ATTR_RDONLY)
-            linux.move_mount(fd, f"/proc/{name}")
+            linux.move_mount(fd, path)
             os.close(fd)
     for name in _PROC_MASKED:
-        path = f"/proc/{name}"
+        path = f"{proc}/{name}"
         if os.path.isdir(path):
             linux.mount("tmpfs", path, "tmpfs", linux.MS_RDONLY | _PROC_FLAGS, "size=0")
         elif os.path.exists(path):

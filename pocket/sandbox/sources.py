@@ -69,7 +69,7 @@ def _directory(path: str) -> int:
         raise SandboxError(f"a layer directory cannot be opened: {path}: {error.strerror}") from error
 
 
-def devices(spec: ExecSpec, tier: Tier) -> int:
+def devices(tier: Tier) -> None:
     """Build /dev; the mode of its tmpfs is 0755 because under a sticky, world-writable one /dev/null cannot be opened for writing."""
     dev = workspace.DEV
     linux.mount("tmpfs", dev, "tmpfs", linux.MS_NOSUID, "mode=0755,size=65536k")
@@ -83,10 +83,14 @@ def devices(spec: ExecSpec, tier: Tier) -> int:
     # gid 5 (tty) does not exist in a namespace with a single id, and naming it is then EINVAL.
     tty = "" if tier.name == "single-uid" else ",gid=5"
     linux.mount("devpts", f"{dev}/pts", "devpts", linux.MS_NOSUID | linux.MS_NOEXEC, f"newinstance,ptmxmode=0666,mode=0620{tty}")
-    size = "" if spec.shm_size is None else f",size={spec.shm_size}"
-    linux.mount("tmpfs", f"{dev}/shm", "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, f"mode=1777{size}")
     linux.mount("mqueue", f"{dev}/mqueue", "mqueue", _NOTHING)
-    return linux.open_tree(dev)
+
+
+def device_tree(spec: ExecSpec) -> int:
+    """Return /dev, with a /dev/shm of the size asked for."""
+    size = "" if spec.shm_size is None else f",size={spec.shm_size}"
+    linux.mount("tmpfs", f"{workspace.DEV}/shm", "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, f"mode=1777{size}")
+    return linux.open_tree(workspace.DEV)
 
 
 def hosts(spec: ExecSpec) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from pocket.sandbox.errors import StepError
 
@@ -17,6 +18,12 @@ class User:
     gid: int = 0
     groups: tuple[int, ...] = (0,)
     home: str = "/root"
+
+    @classmethod
+    def of(cls, values: tuple[Any, ...]) -> User:
+        """Make a user from the values of its fields."""
+        uid, gid, groups, home = values
+        return cls(uid=uid, gid=gid, groups=groups, home=home)
 
 
 def resolve(wanted: str, etc: str = "/etc") -> User:

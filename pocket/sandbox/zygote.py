@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pocket.sandbox import forkserver, oom
 from pocket.sandbox.errors import SandboxError
+from pocket.sandbox.messages import ask
 from pocket.sandbox.spec import ExecSpec, Outcome, to_wire
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Zygote:
         """
         net = spec.netns if isinstance(spec.netns, str) else "handle"
         extra = () if isinstance(spec.netns, str) else (spec.netns.fileno(),)
-        kind = "exec-as-init" if spec.no_init else "exec"
+        kind = "exec-as-init" if spec.no_init else "exec-insecure" if spec.insecure else "exec"
         with _Descriptors() as opened:
             opened.add(_memory("spec", marshal.dumps(to_wire(spec))))
             opened.add(_stdin(spec))
@@ -77,7 +78,7 @@ class Zygote:
     async def _request(self, message: tuple[str, str], fds: tuple[int, ...], extra: tuple[int, ...]) -> Process:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            socket.send_fds(self._sock, [marshal.dumps(message)], [*fds, theirs.fileno(), *extra])
+            ask(self._sock, message, [*fds, theirs.fileno(), *extra])
         except OSError as error:
             ours.close()
             raise SandboxError(f"the forkserver is gone ({error.strerror})", hint="start the session again") from error
