@@ -93,7 +93,8 @@ class Plain:
     def _tell(self, entry: StageEntry, lines: list[str]) -> None:
         """Print a stage's lines after those of the stages it needs: these may still wait for the last words of the engine."""
         if not self.quiet or entry.status == "failed":
-            self._later.append((entry.name, lines))
+            own = [at for at, (name, _) in enumerate(self._later) if name == entry.name]
+            self._later.insert(own[-1] + 1 if own else 0, (entry.name, lines))
         assert self._record is not None
         needs = {stage.name: stage.needs for stage in self._record.plan.stages}
         kept = []
