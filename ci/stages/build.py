@@ -7,7 +7,6 @@ dependencies are made in a container of their own, so pip, its cache and the mac
 from __future__ import annotations
 
 import json
-import os
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ci.artefact import kind_of
 from ci.stage import Context, InfraError, StageResult
-from ci.stages import common
+from ci.stages import common, kept
 from ci.stages.common import VENV, host_tree
 
 if TYPE_CHECKING:
@@ -41,14 +40,10 @@ async def run(ctx: Context, needs: Mapping[str, Any]) -> Result:  # noqa: ARG001
     ):
         dependencies = await common.installed(ctx, ctx.config.build.requirements).directory(VENV).with_timestamps(common.FIXED_TIME).sync()
     image = service_image(ctx, dependencies)
-    part = ctx.cache / "artifacts" / f".{os.getpid()}-{os.urandom(4).hex()}.tar"
-    part.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    with kept.incoming(ctx.cache) as part:
         await image.export(str(part))
         digest, size, layers = describe_archive(part)
-        part.replace(ctx.artifacts(digest))
-    finally:
-        part.unlink(missing_ok=True)
+        kept.keep(ctx.cache, part, digest)
     return Result(f"{common.megabytes(size)}, {common.plural(layers, 'layer')}", digest, size, layers)
 
 

@@ -1,20 +1,57 @@
-"""Says why a remembered result cannot be reused: what it names is gone. Called when nothing else runs, so it imports only what it must."""
+"""What outlives a run: archives of images and artefacts in the cache, and whether a remembered result still has what it names.
+
+Looked at when nothing else runs, so it imports only what it must. The cache keeps the newest archives of all repositories; one that was
+dropped makes its stage run again.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from ci.config.model import Config
+
+
+_KEPT = 40
+_ABANDONED_SECONDS = 24 * 3600
 
 
 def archive_path(cache: Path, digest: str) -> Path:
     """Return where the archive of an image or artefact lies in the cache."""
     return cache / "artifacts" / f"{digest.removeprefix('sha256:')}.tar"
+
+
+@contextmanager
+def incoming(cache: Path) -> Iterator[Path]:
+    """Give a path beside the archives to write a new one to; what is left there at the end is removed."""
+    directory = cache / "artifacts"
+    directory.mkdir(parents=True, exist_ok=True)
+    part = directory / f".{os.getpid()}-{os.urandom(4).hex()}.tar"
+    try:
+        yield part
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def keep(cache: Path, part: Path, digest: str) -> None:
+    """Move a complete archive to its place, and drop the oldest ones beyond `_KEPT` and what killed runs left behind."""
+    os.utime(part)
+    part.replace(archive_path(cache, digest))
+    dated = []
+    for path in (cache / "artifacts").glob("*.tar"):
+        with suppress(FileNotFoundError):  # another run tidies up as well
+            dated.append((path.stat().st_mtime, path))
+    finished = sorted((entry for entry in dated if not entry[1].name.startswith(".")), reverse=True)
+    abandoned = [entry for entry in dated if entry[1].name.startswith(".") and entry[0] < time.time() - _ABANDONED_SECONDS]
+    for _, path in finished[_KEPT:] + abandoned:
+        path.unlink(missing_ok=True)
 
 
 def image_gone(result: Mapping[str, Any], _config: Config, _root: Path, cache: Path) -> str:
@@ -31,7 +68,8 @@ def pushed_gone(result: Mapping[str, Any], config: Config, root: Path, _cache: P
     """Say why a push must be repeated: the target does not hold what was pushed."""
     wanted = {result["image"]: result["image_tag"], result["artefact"]: result["artefact_tag"]}
     if config.push.target is None:
-        return _missing_in_layout(root / config.push.layout, wanted)
+        missing = _missing_in_layout(root / config.push.layout, wanted)
+        return f"{config.push.layout} {missing}" if missing else ""
     from ci.stages.registry import missing_in_registry
 
     return missing_in_registry(config.push, wanted)
@@ -43,13 +81,13 @@ def _missing_in_layout(layout: Path, wanted: Mapping[str, str]) -> str:
         held = {(entry["digest"], entry.get("annotations", {}).get("org.opencontainers.image.ref.name")) for entry in index["manifests"]}
         for digest, tag in wanted.items():
             if (digest, tag) not in held:
-                return f"{layout.name} no longer holds {digest[:19]}… as {tag}"
+                return f"no longer holds {digest[:19]}… as {tag}"
             manifest = json.loads(_blob(layout, digest).read_bytes())
             for part in (manifest["config"], *manifest["layers"]):
                 if _blob(layout, part["digest"]).stat().st_size != part["size"]:
-                    return f"{layout.name} holds a damaged blob {part['digest'][:19]}…"
+                    return f"holds a damaged blob {part['digest'][:19]}…"
     except (OSError, ValueError, KeyError):
-        return f"{layout.name} no longer holds what was pushed"
+        return "no longer holds what was pushed"
     return ""
 
 

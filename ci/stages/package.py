@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ci.artefact import kind_of
 from ci.stage import Context, StageResult
-from ci.stages import common
+from ci.stages import common, kept
 from ci.stages.build import describe_archive, model_files, subject_name
 from ci.stages.common import host_tree
 
@@ -39,14 +38,10 @@ async def run(ctx: Context, needs: Mapping[str, Any]) -> Result:
             .with_exec(["python3", "-m", "ci.artefact", "/job.json", "/artefact.tar"])
             .sync()
         )
-    part = ctx.cache / "artifacts" / f".{os.getpid()}-{os.urandom(4).hex()}.tar"
-    part.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    with kept.incoming(ctx.cache) as part:
         await packed.file("/artefact.tar").export(str(part))
         digest, size, layers = describe_archive(part)
-        part.replace(ctx.artifacts(digest))
-    finally:
-        part.unlink(missing_ok=True)
+        kept.keep(ctx.cache, part, digest)
     return Result(f"{common.plural(layers, 'file')}, {common.megabytes(size)}", digest, size, layers)
 
 

@@ -1,5 +1,6 @@
 """What the test stage reads from pytest's reports, made here by pytest itself."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from dagger._exceptions import QueryErrorValue
 from gql import GraphQLRequest
 
 from ci.stage import InfraError, StageFailed
-from ci.stages import STAGES, common
+from ci.stages import STAGES, common, kept
 from ci.stages import test as test_stage
 
 TESTS = """
@@ -100,3 +101,32 @@ def test_stages_need_only_earlier_ones() -> None:
 def test_sizes_and_counts_in_words() -> None:
     assert (common.plural(1, "layer"), common.plural(2, "layer")) == ("1 layer", "2 layers")
     assert (common.megabytes(835_182), common.megabytes(76_543_598)) == ("0.8 MB", "77 MB")
+
+
+def test_the_cache_keeps_the_newest_archives(tmp_path: Path) -> None:
+    for number in range(kept._KEPT + 3):
+        with kept.incoming(tmp_path) as part:
+            part.write_bytes(b"archive")
+            kept.keep(tmp_path, part, f"sha256:{number:064x}")
+            os.utime(kept.archive_path(tmp_path, f"sha256:{number:064x}"), (number, number))
+    stale = tmp_path / "artifacts" / ".1-killed.tar"
+    stale.write_bytes(b"half")
+    os.utime(stale, (1, 1))
+    with kept.incoming(tmp_path) as part:
+        part.write_bytes(b"archive")
+        kept.keep(tmp_path, part, "sha256:new")
+    names = {path.name for path in (tmp_path / "artifacts").iterdir()}
+    assert len(names) == kept._KEPT
+    assert "new.tar" in names
+    assert f"{0:064x}.tar" not in names
+
+
+def test_an_archive_that_was_not_finished_leaves_nothing(tmp_path: Path) -> None:
+    def interrupted() -> None:
+        with kept.incoming(tmp_path) as part:
+            part.write_bytes(b"half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        interrupted()
+    assert list((tmp_path / "artifacts").iterdir()) == []

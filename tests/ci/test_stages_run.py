@@ -14,6 +14,8 @@ import pytest
 from registries import real_registry
 
 from ci.base import choice
+from ci.base.errors import BaseError
+from ci.base.hostroot import host_root
 from ci.config.model import BaseConfig, BuildConfig, Config, EvaluateConfig, PushConfig, SubjectConfig, SuiteConfig
 from ci.facts import Facts
 from ci.stage import Context, GateBlocked, InfraError, StageFailed
@@ -191,6 +193,25 @@ async def test_pushes_to_a_registry_the_bytes_that_were_built(
 
     said = await _missing(wanted.push, {pushed.image: pushed.image_tag})
     assert said.startswith(f"{registry}/team/adder no longer holds")
+
+
+async def test_stands_on_a_base_from_a_registry_by_its_digest(
+    monkeypatch: pytest.MonkeyPatch, launcher: Path, subject: Path, cache: Path, registry: str
+) -> None:
+    from pocket.oci import archive
+    from pocket.oci.blobs import BlobDir
+    from pocket.oci.client import Client
+
+    made = host_root(cache)
+    async with Client() as client:
+        await client.push(f"{registry}/library/python:3", archive.read(made.archive, BlobDir(subject.parent / "blobs")))
+    wanted = dataclasses.replace(config(), base=BaseConfig(image=f"{registry}/library/python:3", fallback="none"))
+    async with session(monkeypatch, launcher, subject, cache, wanted) as ctx:
+        assert (ctx.base.kind, ctx.base.identity, ctx.base.tried) == ("image", made.digest, ())
+        assert ctx.base.reference == f"{registry}/library/python:3@{made.digest}"
+        await validate.run(ctx, {})
+    with pytest.raises(BaseError, match="the registry does not have it"):
+        await choice.resolve(BaseConfig(image=f"{registry}/library/python:4", fallback="none"), root=subject, cache=cache)
 
 
 async def test_unreachable_registry_is_infrastructure(monkeypatch: pytest.MonkeyPatch, launcher: Path, subject: Path, cache: Path) -> None:
