@@ -94,15 +94,20 @@ class Exec(Op):
     ) -> Outputs:
         if outcome.error is not None or outcome.exit_code not in EXPECTED[self.expect]:
             raise self._error(outcome, capture)
-        snapshots = {ROOT: _committed(engine, prepared.upper, inputs[0], outcome.stubs, outcome.owner)}
+        snapshots = await engine.blocking(self._commit, engine, prepared, inputs[0], outcome)
+        out, err, combined = await capture.blobs()
+        return Outputs(snapshots, outcome.exit_code, out, err, combined)
+
+    def _commit(self, engine: Engine, prepared: Prepared, root: Snapshot, outcome: Outcome) -> dict[str, Snapshot]:
+        """Put what the command wrote into the store, for the root and for each mount with content."""
+        snapshots = {ROOT: _committed(engine, prepared.upper, root, outcome.stubs, outcome.owner)}
         for index, point in enumerate(self.container.mounts):
             if (below := prepared.content.get(index)) is None:
                 continue
             stubs = tuple(path for i, path in outcome.mount_stubs if i == index)
             upper = prepared.mounts[index].upper
             snapshots[point.target] = below if upper is None else _committed(engine, Path(upper), below, stubs, outcome.owner)
-        out, err, combined = await capture.blobs()
-        return Outputs(snapshots, outcome.exit_code, out, err, combined)
+        return snapshots
 
     def _error(self, outcome: Outcome, capture: Capture) -> ExecError:
         message = outcome.error or f"exit code: {outcome.exit_code}"
@@ -167,7 +172,7 @@ class Prepared:
 async def prepare(engine: Engine, c: Container, inputs: tuple[Snapshot, ...], stack: AsyncExitStack) -> Prepared:
     """Make what a run needs: scratch directories, mounts with their own uppers, cache volumes (locked where asked), secrets."""
     tmp = engine.store.tmp()
-    stack.callback(disk.remove_tree, tmp)
+    stack.push_async_callback(engine.blocking, disk.remove_tree, tmp)
     prepared = Prepared(c, _lowers(engine, inputs[0]), engine.store.make_upper(tmp / "upper", inputs[0]), _made(tmp / "work"))
     below = iter(inputs[1:])  # in the order of `_with_content`
     for index, point in enumerate(c.mounts):
