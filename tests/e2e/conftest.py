@@ -1,13 +1,11 @@
 """Accounts, their clean clones, and one warm cache per account, so that a whole pipeline runs once for each and not once for each test."""
 
-import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from accounts import Account, Checkout, Finished, clone, names, python_of
+from accounts import Account, Checkout, Finished, clone, names, python_of, remove
 
 
 def _parameter(name: str) -> object:
@@ -21,8 +19,7 @@ def homes() -> Iterator[Path]:
     base = Path(tempfile.mkdtemp(prefix="weighbridge-e2e-", dir="/var/tmp"))
     base.chmod(0o755)
     yield base
-    subprocess.run(["chmod", "-R", "u+rwX", str(base)], check=False, capture_output=True)  # overlayfs leaves a directory of mode 0
-    shutil.rmtree(base, ignore_errors=True)
+    remove(base)
 
 
 @pytest.fixture(scope="session", params=[_parameter(name) for name in names()])

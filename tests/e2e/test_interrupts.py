@@ -9,7 +9,7 @@ from accounts import Checkout, Finished
 from layouts import images
 from processes import concerned_with, in_container, kill_all, wait_until
 
-MOMENTS = (0.1, 0.4, 0.9, 1.5, 2.2, 3.0, 4.0, 5.5, 7.5, 10.0)  # seconds after the first step of build is inside its container
+MOMENTS = (0.1, 0.3, 0.6, 1.0, 1.4, 1.8, 2.4, 3.0, 3.8, 5.0)  # seconds after the first step of build is inside its container
 
 
 def test_ctrl_c_is_130_and_leaves_nothing_behind(checkout: Checkout) -> None:

@@ -25,6 +25,7 @@ def test_failing_unit_test_is_exit_1_with_pytests_own_words(checkout: Checkout) 
 
 def test_zeroed_weights_are_exit_3_with_score_and_floor(checkout: Checkout) -> None:
     checkout.edit_weights(_zero)
+    checkout.limit_suites(60)
     finished = checkout.ci("run")
     assert finished.code == 3, finished.output
     assert "image" in finished.output
@@ -39,6 +40,7 @@ def test_blank_images_bring_the_image_score_down(checkout: Checkout) -> None:
     blank = _blank_png(pictures[0].read_bytes())
     for picture in pictures:
         picture.write_bytes(blank)
+    checkout.limit_suites(120)
     finished = checkout.ci("run")
     assert finished.code == 3, finished.output
     samples = [json.loads(line) for line in next(checkout.latest.rglob("samples.jsonl")).read_text().splitlines()]
