@@ -42,7 +42,7 @@ class Failure:
         """Take from an error what a reader needs."""
         if isinstance(error, StageFailed):
             return cls(str(error), error.exit, error.hint, error.tail, error.findings, error.again)
-        return cls(str(error), error.exit, error.hint)
+        return cls(str(error), error.exit, error.hint, getattr(error, "tail", ""))
 
 
 @dataclass(slots=True, kw_only=True)

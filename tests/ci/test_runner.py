@@ -285,6 +285,13 @@ def test_a_failure_keeps_what_a_reader_needs(pipeline: Pipeline) -> None:
     }
 
 
+def test_a_bug_keeps_its_traceback(pipeline: Pipeline) -> None:
+    pipeline.add("build", raising(KeyError("what")))
+    failure = pipeline.run().stages["build"].failure
+    assert failure is not None
+    assert "Traceback" in failure.tail
+
+
 def test_a_base_that_cannot_be_had_fails_what_stands_on_it(pipeline: Pipeline) -> None:
     async def refuse(*_: object) -> Any:
         raise InfraError("cannot use some/image")
