@@ -173,7 +173,8 @@ class Checkout:
         weights.write_bytes(changed)
         before, after = (hashlib.sha256(content).hexdigest() for content in (data, changed))
         lock = self.subject / "model.lock"
-        assert before in (text := lock.read_text())
+        text = lock.read_text()
+        assert before in text
         lock.write_text(text.replace(before, after))
 
     def configure(self, section: str, key: str, value: object) -> None:
