@@ -3,6 +3,7 @@
 import errno
 
 import dagger
+import gql
 import httpx
 import pytest
 from dagger._exceptions import QueryErrorValue
@@ -16,7 +17,7 @@ from ci.stage import GateBlocked, StageFailed
 def exec_error(stderr: str, stdout: str = "") -> dagger.QueryError:
     extensions = {"_type": "EXEC_ERROR", "cmd": ["pip", "install", "x" * 300], "exitCode": 3, "stdout": stdout, "stderr": stderr}
     value = QueryErrorValue(message="exit code: 3", extensions=extensions)
-    return dagger.QueryError([value], None)  # type: ignore[arg-type]  # the request is for debugging only
+    return dagger.QueryError([value], gql.gql("{ version }"))
 
 
 def test_a_failed_step_is_the_subjects_and_shows_its_last_words() -> None:
@@ -65,7 +66,7 @@ def test_of_several_the_one_that_counts_most_is_told() -> None:
 
 def test_anything_else_is_a_bug_with_its_place_and_traceback() -> None:
     try:
-        {}["nothing"]
+        dict[str, str]()["nothing"]
     except KeyError as error:
         found = classify(error)
     assert found.exit == BUG
