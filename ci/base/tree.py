@@ -141,17 +141,28 @@ def write_oci_archive(tree: Tree, out: Path, *, config: Mapping[str, Any], archi
         }
     )
     index = _json({"schemaVersion": 2, "manifests": [_descriptor(MANIFEST_TYPE, manifest_blob)]})
+    blobs: dict[str, bytes | Path] = {_hex(manifest_blob): manifest_blob, _hex(config_blob): config_blob, digest: layer}
+    _write_layout(out, index, blobs)
+    layer.unlink()
+    return "sha256:" + hashlib.sha256(manifest_blob).hexdigest()
+
+
+def _write_layout(out: Path, index: bytes, blobs: Mapping[str, bytes | Path]) -> None:
     with tarfile.open(out, mode="w", format=tarfile.PAX_FORMAT) as tar:
         _add(tar, "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
         _add(tar, "index.json", index)
-        for blob in (manifest_blob, config_blob):
-            _add(tar, "blobs/sha256/" + hashlib.sha256(blob).hexdigest(), blob)
-        info = tarfile.TarInfo("blobs/sha256/" + digest)
-        info.size, info.mtime, info.mode = compressed.size, FIXED_TIME, 0o644
-        with layer.open("rb") as handle:
-            tar.addfile(info, handle)
-    layer.unlink()
-    return "sha256:" + hashlib.sha256(manifest_blob).hexdigest()
+        for digest, content in blobs.items():
+            if isinstance(content, bytes):
+                _add(tar, f"blobs/sha256/{digest}", content)
+                continue
+            info = tarfile.TarInfo(f"blobs/sha256/{digest}")
+            info.size, info.mtime, info.mode = content.stat().st_size, FIXED_TIME, 0o644
+            with content.open("rb") as handle:
+                tar.addfile(info, handle)
+
+
+def _hex(blob: bytes) -> str:
+    return hashlib.sha256(blob).hexdigest()
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:

@@ -154,6 +154,23 @@ def answer(status: int, data: bytes) -> tuple[str, str, str]:
         return data.decode("utf-8", "replace")[:200], "refused" if status >= 400 else "malformed", ""
 
 
+def unanswered(suite: str, sample: Sample, epoch: int) -> Sample:
+    """Make the line of a sample before anything is known of its answer."""
+    return {
+        "id": sample["id"],
+        "suite": suite,
+        "cluster": sample.get("cluster", sample["id"]),
+        "epoch": epoch,
+        "score": 0.0,
+        "output": "",
+        "expected": sample["expected"],
+        "finish_reason": "",
+        "latency_s": 0.0,
+        "error_class": "",
+        "attempts": 1,
+    }
+
+
 class Evaluation:
     """One pass over all suites with bounded concurrency."""
 
@@ -206,19 +223,7 @@ class Evaluation:
 
     def ask(self, suite: dict[str, Any], sample: Sample, epoch: int) -> Sample:
         """Send one sample and score the answer."""
-        row: Sample = {
-            "id": sample["id"],
-            "suite": suite["name"],
-            "cluster": sample.get("cluster", sample["id"]),
-            "epoch": epoch,
-            "score": 0.0,
-            "output": "",
-            "expected": sample["expected"],
-            "finish_reason": "",
-            "latency_s": 0.0,
-            "error_class": "",
-            "attempts": 1,
-        }
+        row = unanswered(suite["name"], sample, epoch)
         if self.gone.is_set():
             return {**row, "error_class": "not_sent"}
         body = {
