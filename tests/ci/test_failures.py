@@ -65,10 +65,9 @@ def test_of_several_the_one_that_counts_most_is_told() -> None:
 
 
 def test_anything_else_is_a_bug_with_its_place_and_traceback() -> None:
-    try:
+    with pytest.raises(KeyError) as caught:
         dict[str, str]()["nothing"]
-    except KeyError as error:
-        found = classify(error)
+    found = classify(caught.value)
     assert found.exit == BUG
     assert "test_failures.py:" in str(found)
     assert "KeyError: 'nothing'" in found.tail  # type: ignore[attr-defined]
