@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import select
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -104,3 +105,40 @@ def test_an_interrupt_from_the_terminal_is_not_the_containers_business(box: Box)
         return [os.getsid(b.zygote.pid), b.zygote.pid]
 
     assert len(set(box.do(body))) == 1
+
+
+def test_a_spare_that_was_killed_is_replaced(box: Box) -> None:
+    async def body(b: Inside) -> list[int]:
+        await b.run("true")
+        children = Path(f"/proc/{b.zygote.pid}/task/{b.zygote.pid}/children")
+        async with asyncio.timeout(20):
+            while not (spares := children.read_text().split()):  # noqa: ASYNC110 - nothing tells when it is made
+                await asyncio.sleep(0.001)
+        return [int(pid) for pid in spares]
+
+    async def use(b: Inside) -> list[str]:
+        return [(await b.sh(f"echo {n}")).out for n in range(3)]
+
+    for pid in box.do(body):  # the container before may still be ending
+        try:
+            pidfd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        assert ended(pidfd)
+        os.close(pidfd)
+    assert box.do(use) == ["0\n", "1\n", "2\n"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="hiding a part of /proc needs root")
+def test_a_machine_that_hides_a_part_of_proc_is_worked_with_and_said_to_be() -> None:
+    if reason := why_not("single-uid"):
+        pytest.skip(reason)
+    # What an outer container engine does; the kernel then refuses a fresh /proc to whoever enters a user namespace.
+    box = Box("single-uid", "unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /proc/acpi && exec "$@"', "sh")
+    try:
+        done = box.sh("[ -d /proc/self ] && echo own; ls /proc/1/root/ >/dev/null 2>&1 || echo refused", user="app")
+        assert done.outcome.notes == ("this machine allows no fresh /proc: the host's is shown, with the host's processes",)
+        assert done.out == "own\nrefused\n"
+    finally:
+        box.close()

@@ -179,7 +179,8 @@ def _drain(fd: int) -> bytes:
 class Box:
     """A session process in one tier, seen from the test."""
 
-    def __init__(self, tier: str) -> None:
+    def __init__(self, tier: str, *prefix: str) -> None:
+        """Start it; `prefix` is a command that starts the session process in surroundings of its own."""
         self.name = tier
         python, user = _python(tier)
         self.tmp = Path(tempfile.mkdtemp(prefix="box-"))
@@ -190,7 +191,7 @@ class Box:
         if tier in ("root", "subuid", "single-uid"):
             env["POCKET_TIER"] = tier
         self._process = subprocess.Popen(
-            [python, "-X", "faulthandler", str(Path(__file__).resolve()), str(self.tmp)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            [*prefix, python, str(Path(__file__).resolve()), str(self.tmp)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             env=env, user=user, group=None if user is None else "nogroup", extra_groups=None if user is None else [], cwd=self.tmp,
         )  # fmt: skip
         self.pid = self._process.pid
