@@ -9,12 +9,21 @@ from __future__ import annotations
 import asyncio
 import base64
 import hmac
+import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 MAX_HEAD = 64 * 1024
 MAX_BODY = 256 * 1024 * 1024  # the largest argument is the text of a withNewFile
-REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 405: "Method Not Allowed", 413: "Payload Too Large"}
+REASONS = {
+    200: "OK",
+    400: "Bad Request",
+    401: "Unauthorized",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    413: "Payload Too Large",
+    500: "Internal Server Error",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +134,14 @@ async def _read_chunks(reader: asyncio.StreamReader) -> bytes:
     return bytes(body)
 
 
+async def _answered(handler: Handler, request: Request) -> Response:
+    try:
+        return await handler(request)
+    except Exception:  # noqa: BLE001 - a bug must not look like a network that fails: SDKs would try again and again
+        traceback.print_exc()
+        return Response(500, b'{"errors":[{"message":"pocket failed; its log (stderr) has the traceback","locations":[],"path":[]}]}')
+
+
 async def serve_connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, handler: Handler) -> None:
     """Answer the requests of one connection, one after another, until the client ends it."""
     try:
@@ -139,7 +156,7 @@ async def serve_connection(reader: asyncio.StreamReader, writer: asyncio.StreamW
                 return
             if request.headers.get("expect", "").lower() == "100-continue":
                 writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            writer.write((await handler(request)).encode())
+            writer.write((await _answered(handler, request)).encode())
             await writer.drain()
             if request.headers.get("connection", "").lower() == "close":
                 return

@@ -93,6 +93,11 @@ class Executor:
             return {"errors": [e.to_json() for e in many.errors]}
         except FieldError as e:
             return {"errors": [e.to_json()]}
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise  # the session ends
+            return {"errors": [{"message": "what this request waited for was cancelled", "locations": [], "path": []}]}
         except Exception as e:  # noqa: BLE001 - a client is always told; GraphQLSyntaxError and our own among them
             return {"errors": [{"message": str(e), "locations": [], "path": []}]}
 
