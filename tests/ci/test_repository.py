@@ -49,7 +49,9 @@ def test_no_file_names_a_package_index() -> None:
 
 def test_no_file_names_a_path_of_this_machine() -> None:
     paths = re.compile("|".join(rf"{re.escape(path)}(?![\w.-])" for path in _machine_paths()))
-    assert [f"{name}: {match.group()}" for name, text in _texts() for match in paths.finditer(text)] == []
+    # Resources are other people's repositories, whose containers have paths of their own.
+    ours = ((name, text) for name, text in _texts() if not name.startswith("tests/resources/"))
+    assert [f"{name}: {match.group()}" for name, text in ours for match in paths.finditer(text)] == []
 
 
 def test_modules_stay_small() -> None:
@@ -106,7 +108,7 @@ def test_pins_hold_every_direct_dependency_with_hashes() -> None:
     extras = project["optional-dependencies"]
     for name, wanted in {
         "run": project["dependencies"],
-        "dev": [*project["dependencies"], *extras["test"], *extras["dev"]],
+        "dev": [*project["dependencies"], *extras["compression"], *extras["test"], *extras["dev"]],
         "train": [*project["dependencies"], *extras["train"]],
     }.items():
         text = (ROOT / f"constraints/{name}.txt").read_text()
