@@ -114,7 +114,7 @@ def _healthcheck(check: OciHealthcheck) -> Healthcheck:
     shell = check.test[:1] == ("CMD-SHELL",)
     times = (check.interval, check.timeout, check.start_period, check.start_interval)
     interval, timeout, start_period, start_interval = (f"{t / 1e9:g}s" if t else "" for t in times)
-    return Healthcheck(check.test[1:], shell, interval, timeout, start_period, start_interval, check.retries)
+    return Healthcheck(check.test[1:] if check.test[:1] != ("NONE",) else check.test, shell, interval, timeout, start_period, start_interval, check.retries)
 
 
 # --- out -----------------------------------------------------------------------------------------------------------
@@ -152,7 +152,7 @@ def _pack(
     with temp.open("w+b") as out:
         packed = pack_layer(layer.index(), lambda path: layer.path / path, out, compression=compression, latest=epoch)
         out.flush()
-    store.blobs.put_file(temp, expect=packed.digest, size=packed.size)
+    store.blobs.adopt(temp, packed.digest)
     disk.remove_tree(temp.parent)
     descriptor = Descriptor(media_type=media.layer(compression), digest=packed.digest, size=packed.size)
     _remember(store, _pack_key(layer, compression, epoch), descriptor, packed.diff_id, imported=False)
@@ -189,7 +189,7 @@ def config_of(c: Container, diff_ids: tuple[str, ...]) -> ImageConfig:
 def _oci_healthcheck(h: Healthcheck) -> OciHealthcheck:
     nanoseconds = [_nanoseconds(t) for t in (h.interval, h.timeout, h.start_period, h.start_interval)]
     interval, timeout, start_period, start_interval = nanoseconds
-    test = ("CMD-SHELL" if h.shell else "CMD", *h.args)
+    test = h.args if h.args == ("NONE",) and not h.shell else ("CMD-SHELL" if h.shell else "CMD", *h.args)
     return OciHealthcheck(
         test=test, interval=interval, timeout=timeout, start_period=start_period, start_interval=start_interval, retries=h.retries
     )

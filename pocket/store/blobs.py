@@ -72,6 +72,14 @@ class Blobs:
         self._publish(temp, digest)
         return digest
 
+    def adopt(self, path: Path, digest: str) -> str:
+        """Move a file of the session's temporary directory in; its digest was computed while it was written."""
+        if self.has(digest):
+            path.unlink()
+        else:
+            self._publish(path, digest)
+        return digest
+
     def verify(self, digest: str) -> bool:
         """Read a blob and remove it when it is not what its name says."""
         path = self.path(digest)
