@@ -15,14 +15,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pocket import schema
-from pocket.errors import PocketError
+from pocket.arguments import RequestError, coerce
+from pocket.errors import PocketError, told
 from pocket.gql import Document, Fragment, Operation, Selected, Variable, parse
+from pocket.store import disk
 
 if TYPE_CHECKING:
     from types import FunctionType
 
     from pocket.engine import Engine
-    from pocket.schema import ArgSpec, FieldSpec
+    from pocket.schema import FieldSpec
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -49,10 +51,6 @@ class Resolver:
     pure: bool
 
 
-class RequestError(PocketError):
-    """The request itself is wrong: no such type, field, argument or object."""
-
-
 class FieldError(Exception):
     """An error with the place in the query where it happened; `cause` is what the client is told."""
 
@@ -63,8 +61,10 @@ class FieldError(Exception):
     def to_json(self) -> dict[str, Any]:
         """Give the entry for the answer's `errors`."""
         place = {"line": self.node.line, "column": self.node.column}
-        error: dict[str, Any] = {"message": str(self.cause), "locations": [place], "path": list(self.path)}
-        extensions = getattr(self.cause, "extensions", None)
+        error: dict[str, Any] = {"message": told(self.cause), "locations": [place], "path": list(self.path)}
+        extensions = dict(getattr(self.cause, "extensions", ()))
+        if hint := getattr(self.cause, "hint", ""):
+            extensions["hint"] = hint
         if extensions:
             error["extensions"] = extensions
         return error
@@ -87,7 +87,9 @@ class Executor:
         try:
             document = parse(text)
             operation = _operation(document)
-            walk = _Walk(self, operation.defaults | dict(variables or {}), document.fragments)
+            if variables is not None and not isinstance(variables, dict):
+                raise RequestError("the variables of a request must be an object")
+            walk = _Walk(self, operation.defaults | (variables or {}), document.fragments)
             return {"data": await walk.select(self.root, operation.selections, ())}
         except _ManyError as many:
             return {"errors": [e.to_json() for e in many.errors]}
@@ -99,7 +101,7 @@ class Executor:
                 raise  # the session ends
             return {"errors": [{"message": "what this request waited for was cancelled", "locations": [], "path": []}]}
         except Exception as e:  # noqa: BLE001 - a client is always told; GraphQLSyntaxError and our own among them
-            return {"errors": [{"message": str(e), "locations": [], "path": []}]}
+            return {"errors": [{"message": told(e), "locations": [], "path": []}]}
 
     def load(self, ident: object) -> Obj:
         """Give the object with an ID.
@@ -266,9 +268,10 @@ class _Walk:
         except (FieldError, _ManyError):
             raise
         except Exception as e:
-            if not isinstance(e, PocketError):
+            cause = disk.understood(e, f"answer {obj.type}.{node.name}")
+            if not isinstance(cause, PocketError):
                 self.executor.engine.log_bug(e)
-            raise FieldError(e, node, tuple(trail)) from e
+            raise FieldError(cause, node, tuple(trail)) from e
 
     def _arguments(self, spec: FieldSpec, node: Selected) -> tuple[dict[str, Any], object]:
         """Give the arguments as Python values (IDs as objects, defaults filled in) and as the recipe sees them."""
@@ -282,15 +285,8 @@ class _Walk:
             if value is None and arg.required:
                 what = f'Field "{node.name}" argument "{name}" of type "{arg.type}"'
                 raise RequestError(f"{what} is required, but it was not provided.")
-            args[name] = self._coerce(arg, value)
+            args[name] = coerce(arg, value, self.executor.load)
         return args, given
-
-    def _coerce(self, arg: ArgSpec, value: Any) -> Any:
-        if arg.id_of is not None and value is not None:
-            if isinstance(value, list):
-                return [self.executor.load(v) for v in value]
-            return self.executor.load(value) if value != "" else None
-        return value
 
     def _value(self, value: Any) -> Any:
         """Put the variables' values in."""

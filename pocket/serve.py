@@ -14,7 +14,7 @@ import signal
 import socket
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pocket import API_VERSION, schema
 from pocket.engine import Engine
@@ -109,9 +109,8 @@ class _Handler:
         if request.path != "/query":
             return Response(404, b"not found", "text/plain")
         try:
-            body = json.loads(request.body)
-            text, variables = body["query"], body.get("variables")
-        except (ValueError, KeyError, TypeError, AttributeError):
+            text, variables = _asked(request.body)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return Response(400, b'{"errors":[{"message":"the body must be JSON with a query","locations":[],"path":[]}]}')
         if (prepared := schema.answer_introspection(text)) is not None:
             return Response(body=prepared)
@@ -120,3 +119,11 @@ class _Handler:
         self.engine.set_traceparent(request.headers.get("traceparent", ""))
         answer = await (await self.executor()).execute(text, variables)
         return Response(body=json.dumps(answer, ensure_ascii=True).encode())
+
+
+def _asked(body: bytes) -> tuple[str, Any]:
+    """Give the query and its variables; raises one of many errors when the body is something else."""
+    asked = json.loads(body)
+    if not isinstance(asked["query"], str):
+        raise TypeError("query")
+    return asked["query"], asked.get("variables")

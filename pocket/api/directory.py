@@ -91,6 +91,8 @@ def with_timestamps(_: Engine, d: Tree, timestamp: int) -> Tree:
 
 @field("Directory", "chown")
 def chown(_: Engine, d: Tree, path: str, owner: str) -> Tree:
+    if not owner:
+        raise TreeError('invalid owner ""')
     return _edit(d, "chown", edits.chown, path=path, owner=owner)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pocket.api.registry import field
 from pocket.api.trees import read_bytes, view
+from pocket.errors import TreeError
 from pocket.graph import Leaf, Tree
 from pocket.ops import edits
 from pocket.ops.edit import SCRATCH_REF, edit
@@ -72,6 +73,8 @@ def with_timestamps(_: Engine, f: Leaf, timestamp: int) -> Leaf:
 
 @field("File", "chown")
 def chown(_: Engine, f: Leaf, owner: str) -> Leaf:
+    if not owner:
+        raise TreeError('invalid owner ""')
     return _alone(f, owner=owner)
 
 

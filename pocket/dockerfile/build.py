@@ -87,7 +87,7 @@ class Build:
         platform = expand(stage.platform, self._globals)
         if platform and platform != self.request.empty.platform:
             ours = self.request.empty.platform
-            raise DockerfileError(stage.line, f"pocket builds {ours} only, not {platform}", hint="use a Dagger engine")
+            raise DockerfileError(stage.line, f"pocket builds {ours} only, not {platform} — use a Dagger engine")
         return await self._named(name, stage.index)
 
     async def _named(self, name: str, before: int) -> Container:

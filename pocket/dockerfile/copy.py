@@ -170,5 +170,5 @@ def refuse_remote(instruction: Instruction, sources: list[str]) -> None:
     """Raise for an ADD of something that is not in the context."""
     for source in sources:
         if re.match(r"(https?|git|ssh)://|git@", source):
-            hint = "fetch it with http() or git() and COPY it, or use a Dagger engine"
-            raise DockerfileError(instruction.line, f"not supported by pocket: ADD {source}", hint=hint)
+            instead = "fetch it with http() or git() and COPY it, or use a Dagger engine"
+            raise DockerfileError(instruction.line, f"not supported by pocket: ADD {source} — {instead}")

@@ -56,7 +56,7 @@ async def mounts_of(
             case "secret":
                 _secret(options, container, secrets, instruction.line, mounts, variables)
             case "ssh":
-                raise DockerfileError(instruction.line, "not supported by pocket: --mount=type=ssh", hint="use a Dagger engine")
+                raise DockerfileError(instruction.line, "not supported by pocket: --mount=type=ssh — use a Dagger engine")
     return mounts, variables
 
 

@@ -185,9 +185,15 @@ def told(doing: str) -> Iterator[None]:
     try:
         yield
     except OSError as e:
-        if e.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        cause = understood(e, doing)
+        if cause is e:
             raise
-        raise explain(e, doing) from e
+        raise cause from e
+
+
+def understood(e: Exception, doing: str) -> Exception:
+    """Turn the error of a full or read-only disk into a StoreError; give any other as it is."""
+    return explain(e, doing) if isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) else e
 
 
 def explain(e: OSError, doing: str) -> StoreError:
