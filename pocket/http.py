@@ -78,8 +78,8 @@ def authorized(request: Request, token: str) -> bool:
     return hmac.compare_digest(given, f"{token}:".encode())
 
 
-async def read_request(reader: asyncio.StreamReader) -> Request | None:
-    """Read the next request of a connection.
+async def read_request(reader: asyncio.StreamReader, proceed: Callable[[], None]) -> Request | None:
+    """Read the next request of a connection; `proceed` is called when the client waits for leave to send the body.
 
     Returns:
         The request, or None at the orderly end of the connection.
@@ -105,6 +105,8 @@ async def read_request(reader: asyncio.StreamReader) -> Request | None:
         if not colon:
             raise BadRequestError(400, "malformed header")
         headers[name.strip().lower()] = value.strip()
+    if headers.get("expect", "").lower() == "100-continue":
+        proceed()
     return Request(parts[0], parts[1].partition("?")[0], headers, await _read_body(reader, headers))
 
 
@@ -147,20 +149,20 @@ async def serve_connection(reader: asyncio.StreamReader, writer: asyncio.StreamW
     try:
         while True:
             try:
-                request = await read_request(reader)
+                request = await read_request(reader, lambda: writer.write(b"HTTP/1.1 100 Continue\r\n\r\n"))
             except BadRequestError as e:
                 writer.write(Response(e.status, str(e).encode(), "text/plain", (("Connection", "close"),)).encode())
                 await writer.drain()
                 return
             if request is None:
                 return
-            if request.headers.get("expect", "").lower() == "100-continue":
-                writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             writer.write((await _answered(handler, request)).encode())
             await writer.drain()
             if request.headers.get("connection", "").lower() == "close":
                 return
     except ConnectionError:
         return  # the client went away: what it asked for goes on, and its retry joins it
+    except asyncio.CancelledError:
+        return  # the session ends; Python 3.11's server reports a cancelled connection as an error of its own
     finally:
         writer.close()
