@@ -14,7 +14,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 Step = str | tuple[str, dict[str, Any]]
 Execute = Callable[[str], Awaitable[dict[str, Any]]]
@@ -141,7 +141,7 @@ class Session:
         _, said = self.process.communicate(timeout=60)
         return self.process.returncode, said
 
-    def __enter__(self) -> "Session":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
