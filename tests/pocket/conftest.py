@@ -1,38 +1,21 @@
 """A query engine in the test's own process for what runs no command, and sessions as processes for what does."""
 
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import pytest
 import pytest_asyncio
 from busybox_image import make_base
-from sessions import Session, Step, value
+from inprocess import OWN_TIER, Api, Engines
+from sessions import Session, Step
 
 from pocket.api import REGISTRY
 from pocket.engine import Engine
 from pocket.query import Executor
 from pocket.sandbox import Tier, Zygote
 from pocket.store.store import Store
-
-OWN_TIER = "root" if os.geteuid() == 0 else "single-uid"
-
-
-@dataclass(frozen=True, slots=True)
-class Api:
-    """An engine without a forkserver, and the query engine over it."""
-
-    engine: Engine
-    executor: Executor
-
-    async def __call__(self, *steps: Step) -> Any:
-        """Ask for the leaf of a chain."""
-        return await value(self.executor.execute, *steps)
-
-
-Engines = Callable[[], Engine]
 
 
 @pytest.fixture
