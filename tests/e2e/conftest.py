@@ -13,6 +13,14 @@ def _parameter(name: str) -> object:
     return pytest.param(name, marks=[pytest.mark.xdist_group(name), pytest.mark.root if name == "root" else pytest.mark.rootless])
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark everything in this directory, so that `-m "not e2e"` leaves all of it out."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.e2e)
+
+
 @pytest.fixture(scope="session")
 def homes() -> Iterator[Path]:
     """Give a directory that every account can reach (pytest's own is private)."""

@@ -6,6 +6,7 @@ reader may be anybody, and without device nodes.
 
 import hashlib
 import json
+import os
 import shutil
 import tarfile
 from dataclasses import dataclass
@@ -58,6 +59,7 @@ def images(layout: Path) -> list[Image]:
 
 def _unpack_layer(path: Path, target: Path) -> None:
     with tarfile.open(path) as archive:  # finds out by itself how the layer is compressed
+        archive.extraction_filter = _as_it_is  # by attribute: Python before 3.11.4 has no argument for it
         members = archive.getmembers()
         for member in members:
             directory, _, name = member.name.rpartition("/")
@@ -68,11 +70,9 @@ def _unpack_layer(path: Path, target: Path) -> None:
                 shutil.rmtree(gone) if gone.is_dir() and not gone.is_symlink() else gone.unlink(missing_ok=True)
         for member in members:
             if "/.wh." not in f"/{member.name}" and not member.isdev():
-                if hasattr(tarfile, "data_filter"):
-                    archive.extract(member, target, set_attrs=not member.isdir(), filter=_without_owner)
-                else:  # before Python 3.11.4
-                    archive.extract(member, target, set_attrs=not member.isdir())
+                member.uid, member.gid, member.uname, member.gname = os.getuid(), os.getgid(), "", ""
+                archive.extract(member, target, set_attrs=not member.isdir())
 
 
-def _without_owner(member: tarfile.TarInfo, _path: str) -> tarfile.TarInfo:
-    return member.replace(uid=None, gid=None, uname=None, gname=None, deep=False)  # type: ignore[arg-type]
+def _as_it_is(member: tarfile.TarInfo, _path: str) -> tarfile.TarInfo:
+    return member
