@@ -230,7 +230,8 @@ def _label(state: _State, instruction: Instruction) -> None:
 def _workdir(state: _State, instruction: Instruction) -> None:
     c = state.container
     path = c.resolve(expand(instruction.args[0], state.values()))
-    state.container = c.configure(workdir=path).change(rootfs=edit("make_dir", c.rootfs, edits.make_dir, path=path, mode=0o755))
+    made = edit("make_dir", c.rootfs, edits.make_dir, owner=c.image.user, users=c.rootfs, path=path, mode=0o755)
+    state.container = c.configure(workdir=path).change(rootfs=made)
 
 
 def _user(state: _State, instruction: Instruction) -> None:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import bz2
 import fnmatch
-import lzma
 import posixpath
 import re
-from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING
 
+from pocket.dockerfile.archives import is_archive, unpacked
 from pocket.dockerfile.parse import DockerfileError
-from pocket.oci.unpack import unpack_layer
-from pocket.store import disk
-from pocket.store.builder import publish
 from pocket.store.layer import Layer
 from pocket.tree import ops
 from pocket.tree.view import View
@@ -24,7 +19,6 @@ if TYPE_CHECKING:
     from pocket.store.store import Store
 
 Owner = tuple[int, int] | None
-_ARCHIVES = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd")
 
 
 def copy(  # noqa: PLR0913 - the options of COPY
@@ -52,14 +46,19 @@ def copy(  # noqa: PLR0913 - the options of COPY
         target = dest
         if parents:
             below = path[len(root) + 1 if root else 0 :]
-            pivot = pattern.partition("/./")[0] if "/./" in pattern else ""
-            below = below[len(pivot) :].lstrip("/") if pivot else below
+            below = "/".join(below.split("/")[_pivot(pattern) :])
             node = view.need(path)
             target = posixpath.join(dest, below if node.is_dir else posixpath.dirname(below)) + ("" if node.is_dir else "/")
         made = _one(store, snapshot, src, path, target, owner, chmod, exclude, unpack=unpack)
         layers += made
         snapshot = type(base)((*snapshot.layers, *made), snapshot.key)
     return tuple(layers)
+
+
+def _pivot(pattern: str) -> int:
+    """Give how many components `--parents` leaves out: those before `/./`."""
+    before, pivot, _ = pattern.partition("/./")
+    return len([part for part in before.split("/") if part not in ("", ".")]) if pivot else 0
 
 
 def _matches(view: View, root: str, pattern: str, line: int) -> list[str]:
@@ -89,8 +88,8 @@ def _one(
             dir_mode=_mode(chmod, node.entry.mode, directory=True) if chmod else None,
             file_mode=_mode(chmod, 0o644, directory=False) if chmod else None,
         )  # fmt: skip
-    if unpack and _is_archive(view.real(node)):
-        return _unpacked(store, base, view.real(node), dest)
+    if unpack and is_archive(view.real(node)):
+        return unpacked(store, base, view.real(node), dest, owner)
     target = dest
     there = View(base).lookup(dest.strip("/")) if base.layers else None
     if dest.endswith("/") or (there is not None and there.is_dir):
@@ -123,35 +122,6 @@ def _mode(text: str, old: int, *, directory: bool) -> int:
     return mode
 
 
-def _is_archive(path: Path) -> bool:
-    with path.open("rb") as f:
-        head = f.read(512)
-    return head.startswith(_ARCHIVES) or head[257:262] == b"ustar"
-
-
-def _unpacked(store: Store, base: Snapshot, path: Path, dest: str) -> tuple[Layer, ...]:
-    """Unpack a local archive and put its tree at `dest`."""
-    home = store.tmp()
-    try:
-        with _plain(path) as stream:
-            unpacked = unpack_layer(stream, home / "fs", chown=store.tier != "single-uid", opaque_xattr=disk.OPAQUE[store.tier])
-        layer = publish(store, home, unpacked.index)
-    except BaseException:
-        disk.remove_tree(home)
-        raise
-    return ops.copy_tree(store, base, type(base)((layer,), f"archive:{layer.digest}"), dest=dest)
-
-
-def _plain(path: Path) -> BinaryIO:
-    with path.open("rb") as f:
-        head = f.read(6)
-    if head.startswith(b"BZh"):
-        return cast("BinaryIO", bz2.open(path))
-    if head.startswith(b"\xfd7zXZ"):
-        return cast("BinaryIO", lzma.open(path))
-    return path.open("rb")
-
-
 def copy_text(
     store: Store, base: Snapshot, *, files: list[tuple[str, str]], dest: str, owner: Owner = None, chmod: str = ""
 ) -> tuple[Layer, ...]:
@@ -159,6 +129,9 @@ def copy_text(
     snapshot, layers = base, list[Layer]()
     for name, text in files:
         target = posixpath.join(dest, name) if dest.endswith("/") else dest
+        above = ops.make_dir(store, snapshot, posixpath.dirname(target), owner=owner) if owner else ()
+        layers += above
+        snapshot = type(base)((*snapshot.layers, *above), snapshot.key)
         mode = _mode(chmod, 0o644, directory=False) if chmod else 0o644
         made = ops.write_file(store, snapshot, target.strip("/"), text.encode("utf-8", "surrogateescape"), mode, owner)
         layers += made

@@ -163,7 +163,7 @@ def _flag(text: str) -> tuple[str, str]:
 
 def _heredocs(command: dockerfile.Command) -> list[Heredoc]:
     """Pair each here-document with the word that introduced it: quoting and the dash are in the word alone."""
-    words = re.findall(r"<<-?(?:\"[^\"]+\"|'[^']+'|\w+)", command.original.partition("\n")[0])
+    words = re.findall(r"(?<!\S)\d*(<<-?(?:\"[^\"]*\"|'[^']*'|[^\s<'\"])+)", command.original.partition("\n")[0])
     found = []
     for heredoc, word in zip(command.heredocs, words, strict=False):
         content = heredoc.content

@@ -21,9 +21,9 @@ def write_file(store: Store, base: Snapshot, *, path: str, text: str, mode: int 
     return ops.write_file(store, base, path, text.encode("utf-8", "surrogateescape"), 0o644 if mode is None else mode, owner)
 
 
-def make_dir(store: Store, base: Snapshot, *, path: str, mode: int) -> Layers:
-    """Make a directory."""
-    return ops.make_dir(store, base, path, mode)
+def make_dir(store: Store, base: Snapshot, *, path: str, mode: int, owner: Owner = None) -> Layers:
+    """Make a directory; those above it that are made get the same owner."""
+    return ops.make_dir(store, base, path, mode, owner)
 
 
 def copy_tree(store: Store, base: Snapshot, src: Snapshot, **options: Any) -> Layers:

@@ -83,7 +83,7 @@ def make_dir(store: Store, base: Snapshot, path: str, mode: int = 0o755, owner: 
         if not node.is_dir:
             raise TreeError(f"path {path} is a file, not a directory")
         return ()
-    onto.above(place)
+    onto.above(place, owner)
     uid, gid = owner or (0, 0)
     onto.builder.mkdir(place, Entry("d", (mode & 0o7777) or 0o755, uid, gid, mtime=now()))
     return onto.finish()
