@@ -38,7 +38,7 @@ def copy(  # noqa: PLR0913 - the options of COPY
 ) -> tuple[Layer, ...]:
     """Give the layers of one COPY (or, with `unpack`, ADD) of `sources` below `root` to the absolute path `dest`."""
     view = View(src)
-    found = [(path, pattern) for pattern in sources for path in _matches(view, root, pattern, line)]
+    found = [(path, pattern) for pattern in sources for path in _matches(view, root, pattern, line, deep=parents)]
     if len(found) > 1 and not dest.endswith("/"):
         raise DockerfileError(line, "when using COPY with more than one source file, the destination must be a directory and end with a /")
     snapshot, layers = base, list[Layer]()
@@ -61,7 +61,8 @@ def _pivot(pattern: str) -> int:
     return len([part for part in before.split("/") if part not in ("", ".")]) if pivot else 0
 
 
-def _matches(view: View, root: str, pattern: str, line: int) -> list[str]:
+def _matches(view: View, root: str, pattern: str, line: int, *, deep: bool) -> list[str]:
+    """Give the paths that a source names; with `deep`, as for --parents, `**` stands for any number of directories."""
     normal = posixpath.normpath(posixpath.join("/", pattern.replace("/./", "/"))).strip("/")
     if not any(c in normal for c in "*?["):
         place = posixpath.join(root, normal) if normal else root
@@ -71,7 +72,12 @@ def _matches(view: View, root: str, pattern: str, line: int) -> list[str]:
         return [node.path]
     found = [root]
     for part in normal.split("/"):
-        found = [n.path for p in found if (d := view.lookup(p)) and d.is_dir for n in view.listdir(p) if fnmatch.fnmatchcase(n.name, part)]
+        folders = [p for p in found if (d := view.lookup(p)) and d.is_dir]
+        if deep and part == "**":
+            below = [n.path for p in folders for n in view.walk(p) if n.is_dir]
+            found = list(dict.fromkeys((*folders, *below)))
+        else:
+            found = [n.path for p in folders for n in view.listdir(p) if fnmatch.fnmatchcase(n.name, part)]
     if not found:
         raise DockerfileError(line, f'no source files matched "{pattern}"')
     return sorted(found)

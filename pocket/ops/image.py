@@ -114,7 +114,8 @@ def _healthcheck(check: OciHealthcheck) -> Healthcheck:
     shell = check.test[:1] == ("CMD-SHELL",)
     times = (check.interval, check.timeout, check.start_period, check.start_interval)
     interval, timeout, start_period, start_interval = (f"{t / 1e9:g}s" if t else "" for t in times)
-    return Healthcheck(check.test[1:] if check.test[:1] != ("NONE",) else check.test, shell, interval, timeout, start_period, start_interval, check.retries)
+    args = check.test if check.test[:1] == ("NONE",) else check.test[1:]
+    return Healthcheck(args, shell, interval, timeout, start_period, start_interval, check.retries)
 
 
 # --- out -----------------------------------------------------------------------------------------------------------
@@ -138,9 +139,7 @@ def _media(descriptor: Descriptor, *, docker: bool) -> str:
     return media.layer(compression, docker=docker)
 
 
-def _pack(
-    store: Store, layer: Layer, compression: Compression, *, force: bool, epoch: int | None, docker: bool = False
-) -> Packed:
+def _pack(store: Store, layer: Layer, compression: Compression, *, force: bool, epoch: int | None, docker: bool = False) -> Packed:
     came: list[Compression] = ["gzip", "none"] if docker else ["gzip", "zstd", "none"]  # Docker has no media type for zstd
     for choice in dict.fromkeys([compression] if force else [compression, *came]):
         for latest in {None, epoch} if epoch is not None else {None}:

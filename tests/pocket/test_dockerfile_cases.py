@@ -132,7 +132,7 @@ def result(image: Path, built: Built, case: Case) -> dict[str, Any]:
     gone = {*LEFT_BEHIND, *case.options.get("gone", [])}
     base = read(built.base)[0]
     found = {path: row for path, row in changes(tree, base).items() if path not in gone}
-    return json.loads(json.dumps({"tree": found, "config": config}))
+    return {"tree": found, "config": config}
 
 
 def by_buildah(buildah: Buildah, built: Built, case: Case, out: Path) -> dict[str, Any]:

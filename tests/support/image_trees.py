@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import io
 import json
 import tarfile
 from pathlib import Path
@@ -40,8 +41,6 @@ def read(archive: Path) -> tuple[Tree, dict[str, Any]]:
 
 
 def _apply(tree: Tree, layer: bytes) -> None:
-    import io
-
     added: Tree = {}
     with tarfile.open(fileobj=io.BytesIO(layer)) as tar:
         for member in tar:
