@@ -1,7 +1,8 @@
 """The command line: argv → one command function. What is slow to import is imported where it is used; a test guards the set.
 
 run [--only STAGE]... [--engine E] [--quiet] [--json] [-- ARGS]   carry out the plan
-plan [--only STAGE]... [--json]    what would run, and why not
+plan [--only STAGE]... [--json] [--event EVENT ...]    what would run, and why not, also for an event that did not happen
+graph [--format text|mermaid|dot] [--event EVENT ...]  the plan as a graph
 validate                           check the configuration
 why STAGE                          why a stage would run, or ran, again
 stages                             list the stages
@@ -76,6 +77,8 @@ def _split(argv: Sequence[str]) -> list[str]:
 def _parser() -> argparse.ArgumentParser:
     import argparse
 
+    from ci.simulate import add_options
+
     parser = argparse.ArgumentParser(
         prog="weighbridge",
         description="From a commit of a model repository to a pushed, evaluated, traceable artefact.",
@@ -95,10 +98,15 @@ def _parser() -> argparse.ArgumentParser:
         command = add(name, function, text)
         command.add_argument("--only", action="append", default=[], metavar="STAGE", help="run this stage and what it needs (repeatable)")
         command.add_argument("--json", action="store_true", help="print JSON instead of the report")
+        if name == "plan":
+            add_options(command)
         if name == "run":
             command.add_argument("--engine", default="", metavar="ENGINE", help="pocket, dagger, or a Dagger runner host")
             command.add_argument("--quiet", action="store_true", help="print only failures and the result")
             command.add_argument("--extra", action="append", default=[], help=argparse.SUPPRESS)
+    graph = add("graph", _graph, "show the plan as a graph")
+    graph.add_argument("--format", choices=["text", "mermaid", "dot"], default="text", help="text (the default), Mermaid or Graphviz")
+    add_options(graph)
     add("validate", _validate, "check the configuration")
     add("why", _why, "say why a stage would run again").add_argument("stage", metavar="STAGE")
     add("stages", _stages, "list the stages")
@@ -112,11 +120,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(arguments: argparse.Namespace) -> int:
     from ci.engine import choose
+    from ci.policy import under_policy
     from ci.request import Request
     from ci.runner import execute
 
     root, cache, config, facts, stages = _surroundings()
     plan = _planned(config, facts, stages, arguments.only)
+    config = under_policy(config, plan.permits)
     if arguments.extra and len(arguments.only) != 1:
         raise UsageError("arguments after -- go to one stage", hint="name it: run --only test -- -k name")
     request = Request(
@@ -137,8 +147,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    config, facts, stages = _surroundings()[2:]
-    plan = _planned(config, facts, stages, arguments.only)
+    plan, facts = _asked(arguments, arguments.only)
     if arguments.json:
         sys.stdout.write(plan.to_json())
         return Exit.PASSED
@@ -147,6 +156,17 @@ def _plan(arguments: argparse.Namespace) -> int:
     for stage in plan.stages:
         reason = stage.why or (f"needs {', '.join(stage.needs)}" if stage.needs else "—")
         print(f"{stage.name:<14}{stage.do:<7}{reason}" + (f"    {stage.detail}" if stage.detail else ""))
+    for line in (*(f"policy {applied.policy}: {applied.why}" for applied in plan.policies), facts.changed_note):
+        if line:
+            print(line)
+    return Exit.PASSED
+
+
+def _graph(arguments: argparse.Namespace) -> int:
+    from ci.graph import FORMATS
+
+    plan, _ = _asked(arguments)
+    sys.stdout.write(FORMATS[arguments.format](plan))
     return Exit.PASSED
 
 
@@ -223,6 +243,16 @@ def _planned(config: Config, facts: Facts, stages: dict[str, Stage], only: Seque
     from ci.plan import make_plan
 
     return make_plan(config, facts, stages, only=only)
+
+
+def _asked(arguments: argparse.Namespace, only: Sequence[str] = ()) -> tuple[Plan, Facts]:
+    """Return the plan, and the facts that it was made from: those of here and now, or of the event that is asked about."""
+    from ci.simulate import is_asked_for, simulate
+
+    root, _, config, facts, stages = _surroundings()
+    if is_asked_for(arguments):
+        facts = simulate(root, config, arguments)
+    return _planned(config, facts, stages, only), facts
 
 
 def _reporter(*, quiet: bool, silent: bool) -> Reporter:

@@ -1,36 +1,28 @@
 """Where we are: the commit, the event and the host CI, from GitHub's or GitLab's environment and event file, or from git alone.
 
-Nothing here decides anything: rules are in ci/plan.py. A fact that cannot be known (no git, a shallow clone, no event file) is empty or
-None, never guessed.
+Nothing here decides anything: rules are in ci/policy.py, and what hosts tell is read in ci/hosts.py. A fact that cannot be known (no git, a
+shallow clone, no event file) is empty or None, never guessed.
 """
 
 from __future__ import annotations
 
-import json
 import subprocess
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
+
+from ci import hosts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 Host = Literal["local", "github", "gitlab"]
 Event = Literal["local", "push", "pull_request", "tag", "schedule", "manual"]
 
-_GITHUB_EVENTS: dict[str, Event] = {
-    "pull_request": "pull_request",
-    "pull_request_target": "pull_request",
-    "schedule": "schedule",
-    "workflow_dispatch": "manual",
-    "repository_dispatch": "manual",
-}
-_GITLAB_EVENTS: dict[str, Event] = {"merge_request_event": "pull_request", "schedule": "schedule", "web": "manual", "api": "manual"}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What is known about the commit and the event. Host-specific fields (`host`, `run_url`) never enter a plan."""
+    """What is known about the commit and the event. Host-specific fields (`host`, `run_url`, `request_url`) never enter a plan."""
 
     host: Host = "local"
     event: Event = "local"
@@ -38,18 +30,27 @@ class Facts:
     """Full hash; empty outside a git repository."""
     branch: str = ""
     base_branch: str = ""
+    base_commit: str = ""
+    """Of the base branch, as the host names it: what a clone without that branch still has."""
     tag: str = ""
     number: int = 0
     """Of the pull or merge request; 0 when there is none."""
     draft: bool = False
     fork: bool = False
     labels: tuple[str, ...] = ()
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    """Label → why, from the description of the request."""
     author: str = ""
+    """Who started this run, by the name that the host knows."""
     dirty: tuple[str, ...] = ()
     """Files that differ from the commit, relative to the repository root."""
     changed: tuple[str, ...] | None = None
     """Files that the event changed; None when that is not known (a shallow clone, no base)."""
+    changed_note: str = ""
+    """Why `changed` is not known though a base is."""
     run_url: str = ""
+    request_url: str = ""
+    """Of the pull or merge request."""
     repository: str = ""
 
     @property
@@ -60,16 +61,12 @@ class Facts:
 
 def collect(root: Path, environ: Mapping[str, str]) -> Facts:
     """Return the facts of the working tree at `root` under `environ`."""
-    tree = _working_tree(root)
-    if environ.get("GITHUB_ACTIONS") == "true":
-        facts = _github(tree, environ)
-    elif environ.get("GITLAB_CI") == "true" or "CI_PIPELINE_SOURCE" in environ:  # gitlab-ci-local says GITLAB_CI=false
-        facts = _gitlab(tree, environ)
-    else:
-        facts = tree
-    if facts.event == "pull_request" and facts.base_branch:
-        facts = replace(facts, changed=_changed(root, facts.base_branch))
-    return facts
+    facts = working_tree(root)
+    if hosts.is_github(environ):
+        facts = hosts.github(facts, environ)
+    elif hosts.is_gitlab(environ):
+        facts = hosts.gitlab(facts, environ)
+    return with_changes(root, facts) if facts.event == "pull_request" and facts.base_branch else facts
 
 
 def git(root: Path, *arguments: str) -> str | None:
@@ -82,8 +79,8 @@ def git(root: Path, *arguments: str) -> str | None:
     return done.stdout.decode(errors="surrogateescape")
 
 
-def _working_tree(root: Path) -> Facts:
-    """Ask git once for commit, branch and changed files."""
+def working_tree(root: Path) -> Facts:
+    """Return what git says in one answer: commit, branch and dirty files."""
     status = git(root, "status", "--porcelain=v2", "--branch", "-z", "--untracked-files=normal")
     if status is None:
         return Facts()
@@ -106,69 +103,30 @@ def _dirty_path(entry: str) -> str:
     return entry.split(" ", fields)[fields]
 
 
-def _changed(root: Path, base: str) -> tuple[str, ...] | None:
-    for reference in (f"origin/{base}", base):
-        names = git(root, "diff", "--name-only", "-z", f"{reference}...HEAD")
+def with_changes(root: Path, facts: Facts) -> Facts:
+    """Return the facts with the files that differ from where the change left its base; when that cannot be known, a note says why."""
+    head = facts.commit if _is_here(root, facts.commit) else "HEAD"
+    for reference in (f"origin/{facts.base_branch}", facts.base_branch, facts.base_commit):
+        # Without rename detection: of a file that moved into docs/ the old name is named too.
+        names = (
+            git(root, "diff", "--no-renames", "--name-only", "-z", "--end-of-options", f"{reference}...{head}", "--") if reference else None
+        )
         if names is not None:
-            return tuple(sorted(name for name in names.split("\0") if name))
-    return None
+            return replace(facts, changed=tuple(sorted(name for name in names.split("\0") if name)), changed_note="")
+    return replace(facts, changed=None, changed_note=_unknown(root, facts.base_branch))
 
 
-def _github(tree: Facts, environ: Mapping[str, str]) -> Facts:
-    payload = _payload(environ.get("GITHUB_EVENT_PATH", ""))
-    request: dict[str, Any] = payload.get("pull_request") or {}
-    name, is_tag = environ.get("GITHUB_EVENT_NAME", ""), environ.get("GITHUB_REF_TYPE") == "tag"
-    event = _GITHUB_EVENTS.get(name, "tag" if is_tag else "push")
-    ref = environ.get("GITHUB_REF_NAME", "")
-    repository, run = environ.get("GITHUB_REPOSITORY", ""), environ.get("GITHUB_RUN_ID", "")
-    head, base = request.get("head") or {}, request.get("base") or {}
-    return replace(
-        tree,
-        host="github",
-        event=event,
-        # A pull request is checked out as a merge that nobody wrote; what is asked about is its head.
-        commit=head.get("sha") or tree.commit or environ.get("GITHUB_SHA", ""),
-        branch=head.get("ref") or environ.get("GITHUB_HEAD_REF") or ("" if is_tag else ref) or tree.branch,
-        base_branch=base.get("ref") or environ.get("GITHUB_BASE_REF", ""),
-        tag=ref if is_tag else "",
-        number=int(request.get("number") or 0),
-        draft=bool(request.get("draft")),
-        fork=bool(request) and (head.get("repo") or {}).get("full_name") != (base.get("repo") or {}).get("full_name"),
-        labels=tuple(sorted(str(label.get("name")) for label in request.get("labels") or ())),
-        author=environ.get("GITHUB_ACTOR", ""),
-        repository=repository,
-        run_url=f"{environ.get('GITHUB_SERVER_URL', '')}/{repository}/actions/runs/{run}" if run else "",
-    )
+def _is_here(root: Path, commit: str) -> bool:
+    return bool(commit) and git(root, "cat-file", "-e", f"{commit}^{{commit}}") is not None
 
 
-def _gitlab(tree: Facts, environ: Mapping[str, str]) -> Facts:
-    get = environ.get
-    tag = get("CI_COMMIT_TAG", "")
-    number = get("CI_MERGE_REQUEST_IID", "")
-    title = get("CI_MERGE_REQUEST_TITLE", "").lower()
-    source, target = get("CI_MERGE_REQUEST_SOURCE_PROJECT_ID", ""), get("CI_MERGE_REQUEST_PROJECT_ID", "")
-    labels = get("CI_MERGE_REQUEST_LABELS", "")
-    return replace(
-        tree,
-        host="gitlab",
-        event=_GITLAB_EVENTS.get(get("CI_PIPELINE_SOURCE", ""), "tag" if tag else "push"),
-        commit=get("CI_MERGE_REQUEST_SOURCE_BRANCH_SHA") or tree.commit or get("CI_COMMIT_SHA", ""),
-        branch=get("CI_MERGE_REQUEST_SOURCE_BRANCH_NAME") or get("CI_COMMIT_BRANCH") or ("" if tag else tree.branch),
-        base_branch=get("CI_MERGE_REQUEST_TARGET_BRANCH_NAME", ""),
-        tag=tag,
-        number=int(number) if number.isdigit() else 0,
-        draft=get("CI_MERGE_REQUEST_DRAFT") == "true" or title.startswith(("draft:", "wip:")),
-        fork=bool(source) and source != target,
-        labels=tuple(sorted(label.strip() for label in labels.split(",") if label.strip())),
-        author=get("GITLAB_USER_LOGIN", ""),
-        repository=get("CI_PROJECT_PATH", ""),
-        run_url=get("CI_PIPELINE_URL", ""),
-    )
-
-
-def _payload(path: str) -> dict[str, Any]:
-    try:
-        loaded = json.loads(Path(path).read_bytes()) if path else {}
-    except (OSError, ValueError):
-        return {}
-    return loaded if isinstance(loaded, dict) else {}
+def _unknown(root: Path, base: str) -> str:
+    shallow = git(root, "rev-parse", "--is-shallow-repository")
+    if shallow is None:
+        return "changed files are not known: there is no git repository here"
+    if shallow.strip() == "true":
+        return (
+            f"changed files are not known: this clone is shallow and does not reach where the change left {base}; "
+            "fetch the whole history (fetch-depth: 0 on GitHub, GIT_DEPTH: 0 on GitLab)"
+        )
+    return f"changed files are not known: neither origin/{base} nor {base} is here, or they share no history with this commit"

@@ -160,6 +160,11 @@ class _Matcher:
         return self._regex.match(name + "/") is not None
 
 
+def matches(name: str, patterns: Sequence[str]) -> bool:
+    """Tell whether a path relative to the root is what one of the patterns names, or lies below it."""
+    return any(pattern in {"", "."} or _matcher(pattern.removeprefix("./"))(name) for pattern in patterns)
+
+
 @lru_cache(maxsize=256)
 def _matcher(pattern: str) -> _Matcher:
     return _Matcher(pattern)

@@ -32,13 +32,17 @@ _ELSEWHERE = (
     "engine.py",
     "facts.py",
     "files.py",
+    "graph.py",
+    "hosts.py",
     "inputs.py",
     "memo.py",
     "paths.py",
     "plan.py",
+    "policy.py",
     "record.py",
     "report",
     "runner.py",
+    "simulate.py",
     "telemetry.py",
 )
 

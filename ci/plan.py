@@ -1,18 +1,20 @@
 """The plan: which stages run and which do not, each with its reason. A pure function of commit, event and configuration.
 
-Nothing of the machine is in it (no path, no engine, no time), so the plan of one commit and event has the same bytes on a laptop, on GitHub
-and on GitLab. What depends on the machine (what the memo knows, which base can be had) is decided when the plan is carried out.
+The rules are in ci/policy.py. Nothing of the machine is in the plan (no path, no engine, no time), so the plan of one commit and event has
+the same bytes on a laptop, on GitHub and on GitLab. What depends on the machine (what the memo knows, which base can be had) is decided
+when the plan is carried out.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from ci import __version__
 from ci.errors import UsageError
 from ci.hydrate import dehydrate
+from ci.policy import Permits, Waiver, judge
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,6 +38,14 @@ class PlannedStage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """A policy that had something to say."""
+
+    policy: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What is to be done for a commit and an event."""
 
@@ -47,6 +57,11 @@ class Plan:
     tag: str
     number: int
     stages: tuple[PlannedStage, ...]
+    policies: tuple[Applied, ...] = ()
+    permits: Permits = field(default_factory=Permits)
+    waivers: tuple[Waiver, ...] = ()
+    budget_minutes: int = 0
+    """Minutes that the run may take; 0 when there is no budget."""
 
     def to_json(self) -> str:
         """Return the plan as JSON: the same bytes for the same commit, event and configuration."""
@@ -66,13 +81,14 @@ def make_plan(config: Config, facts: Facts, stages: Mapping[str, Stage], *, only
     """Return the plan; `only` names stages to run with all that they need.
 
     Raises:
-        UsageError: `only` names a stage that does not exist.
+        UsageError: `only` or the configured policy names a stage that does not exist.
 
     """
     wanted = _with_needs(only, stages)
+    verdict = judge(config, facts, stages)
     planned: list[PlannedStage] = []
     for stage in stages.values():
-        why = _skip(stage, facts) or ("" if stage.name in wanted else "not asked for (--only)")
+        why = verdict.skips.get(stage.name) or ("" if stage.name in wanted else "not asked for (--only)")
         why = why or _lost_need(stage, planned)
         do: Literal["run", "skip"] = "skip" if why else "run"
         planned.append(PlannedStage(name=stage.name, do=do, why=why, needs=stage.needs, detail=stage.describe(config)))
@@ -86,6 +102,10 @@ def make_plan(config: Config, facts: Facts, stages: Mapping[str, Stage], *, only
         tag=facts.tag,
         number=facts.number,
         stages=tuple(planned),
+        policies=tuple(Applied(policy=ruling.policy, why=ruling.why) for ruling in verdict.rulings),
+        permits=verdict.permits,
+        waivers=verdict.waivers,
+        budget_minutes=verdict.budget,
     )
 
 
@@ -111,13 +131,6 @@ def unknown_stage(name: str, stages: Mapping[str, Stage]) -> UsageError:
     close = difflib.get_close_matches(name, list(stages), n=1)
     meant = f' (did you mean "{close[0]}"?)' if close else ""
     return UsageError(f'there is no stage "{name}"{meant}', hint=f"stages: {', '.join(stages)}")
-
-
-def _skip(stage: Stage, facts: Facts) -> str:
-    """Return why policy leaves a stage out for these facts, or an empty string."""
-    if stage.name == "push" and facts.fork:
-        return "pull requests from forks push nothing (policy fork)"
-    return ""
 
 
 def _lost_need(stage: Stage, planned: Sequence[PlannedStage]) -> str:

@@ -52,7 +52,8 @@ async def resolve_reference(image: str, config: BaseConfig, *, root: Path, cache
             raise BaseError(
                 f"cannot use {reason}",
                 where="base.image",
-                hint="set base.fallback to host, or name an image or archive that this machine can read",
+                hint="set base.fallback to host (for a release also base.releases_may_use_host), "
+                "or name an image or archive that this machine can read",
             ) from error
         return await asyncio.to_thread(_host, cache, image, (reason,))
     from pocket.oci.reference import parse

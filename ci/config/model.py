@@ -206,6 +206,36 @@ class PushConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyConfig:
+    """What the rules in ci/policy.py apply to; that a fork pushes nothing is not for the configuration to change."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    main: Annotated[tuple[Text, ...], Limits(min_length=1)] = ("main",)
+    """Branches on which everything runs, as patterns."""
+    docs: tuple[Text, ...] = ("docs", "**/*.md", "**/*.rst", "LICENSE*")
+    """Documentation, as patterns relative to the repository root; a file that a stage depends on is never documentation."""
+    docs_keep: tuple[Text, ...] = ("validate",)
+    """Stages that run although only documentation changed."""
+    draft_skips: tuple[Text, ...] = ("evaluate",)
+    """Stages that the light run of a draft leaves out."""
+    hotfix: tuple[Text, ...] = ("hotfix/*",)
+    """Branches of hotfixes, as patterns; none when empty."""
+    hotfix_skips: tuple[Text, ...] = ("evaluate",)
+    """Stages that a hotfix leaves out; it still needs a recorded approval before anything is pushed."""
+    waivers: Mapping[str, tuple[Text, ...]] = field(default_factory=lambda: {"skip-full-eval": ("evaluate",)})
+    """Label of a pull or merge request → stages that it leaves out."""
+    waiver_needs_reason: bool = False
+    """Whether a label without a line `<label>: <reason>` in the request's description counts for nothing."""
+    releases: tuple[Text, ...] = ("*",)
+    """Tags that are releases, as patterns."""
+    budget: Annotated[int, Limits(ge=1, le=1440)] = 10
+    """Minutes that the run of a pull or merge request may take."""
+    hotfix_budget: Annotated[int, Limits(ge=1, le=1440)] = 30
+    """Minutes that the run of a hotfix may take."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """Everything that `configs/pipeline.yaml` may say."""
 
@@ -220,3 +250,4 @@ class Config:
     evaluate: EvaluateConfig
     package: PackageConfig = field(default_factory=PackageConfig)
     push: PushConfig = field(default_factory=PushConfig)
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
