@@ -203,6 +203,7 @@ def explain(e: OSError, doing: str) -> StoreError:
         errno.EDQUOT: "the quota is used up: run `pocket prune`, or set WEIGHBRIDGE_CACHE to another disk",
         errno.EROFS: "the file system is read-only: set WEIGHBRIDGE_CACHE to a writable directory",
         errno.EACCES: "the directory belongs to someone else: set WEIGHBRIDGE_CACHE to a directory of your own",
+        errno.ENOTDIR: "a part of the path is a file: set WEIGHBRIDGE_CACHE to a directory",
         errno.EPERM: "the directory belongs to someone else: set WEIGHBRIDGE_CACHE to a directory of your own",
     }
     words = {errno.ENOSPC: "no space left", errno.EROFS: "read-only file system"}.get(e.errno or 0, e.strerror or str(e))
