@@ -59,7 +59,7 @@ def github(tree: Facts, environ: Mapping[str, str]) -> Facts:
         event=_GITHUB_EVENTS.get(get("GITHUB_EVENT_NAME", ""), "tag" if is_tag else "push"),
         # A pull request is checked out as a merge that nobody wrote; what is asked about is its head.
         commit=head.get("sha") or tree.commit or get("GITHUB_SHA", ""),
-        branch=head.get("ref") or get("GITHUB_HEAD_REF") or ("" if is_tag else ref) or tree.branch,
+        branch=head.get("ref") or get("GITHUB_HEAD_REF") or ("" if is_tag else ref or tree.branch),
         base_branch=base.get("ref") or get("GITHUB_BASE_REF", ""),
         base_commit=base.get("sha") or "",
         tag=ref if is_tag else "",
