@@ -5,6 +5,8 @@ plan [--only STAGE]... [--json] [--event EVENT ...]    what would run, and why n
 graph [--format text|mermaid|dot] [--event EVENT ...]  the plan as a graph
 validate                           check the configuration
 why STAGE                          why a stage would run, or ran, again
+report [RUN] [--open yes|no]       write a run's page, report.html
+history [--limit N] [--json]       the last runs
 stages                             list the stages
 config schema                      the JSON Schema of the configuration, for editors
 version
@@ -109,6 +111,12 @@ def _parser() -> argparse.ArgumentParser:
     add_options(graph)
     add("validate", _validate, "check the configuration")
     add("why", _why, "say why a stage would run again").add_argument("stage", metavar="STAGE")
+    report = add("report", _report, "write a run's page, report.html")
+    report.add_argument("run", metavar="RUN", nargs="?", default="", help="name of the run; the latest by default")
+    report.add_argument("--open", choices=["yes", "no"], default="no", help="whether to show it in the browser (no)")
+    history = add("history", _history, "list the last runs")
+    history.add_argument("--limit", type=int, default=20, metavar="N", help="how many (20)")
+    history.add_argument("--json", action="store_true", help="print the records as JSON")
     add("stages", _stages, "list the stages")
     add("config", _config, "print the JSON Schema of the configuration").add_argument("what", choices=["schema"])
     add("version", _version, "print the version")
@@ -199,6 +207,37 @@ def _why(arguments: argparse.Namespace) -> int:
     )
     print("\n".join(explain(arguments.stage, schedule)))
     schedule.save()
+    return Exit.PASSED
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from ci.paths import find_root
+    from ci.report.history import find_run
+    from ci.report.html import write
+
+    root = find_root(Path.cwd())
+    directory = find_run(root, arguments.run)
+    try:
+        page = write(directory, root)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"no page can be made of this record: {error}", where=directory.name, hint="is it of this version?") from error
+    print(f"report {page.relative_to(root.resolve())}")
+    if arguments.open == "yes":
+        import webbrowser
+
+        webbrowser.open(page.as_uri())
+    return Exit.PASSED
+
+
+def _history(arguments: argparse.Namespace) -> int:
+    from ci.paths import find_root
+    from ci.report.history import last_runs, table
+
+    runs = last_runs(find_root(Path.cwd()), max(arguments.limit, 0))
+    if arguments.json:
+        _print_json(runs)
+    else:
+        print("\n".join(table(runs)))
     return Exit.PASSED
 
 

@@ -24,7 +24,8 @@ class _Chosen:
         self._to: Reporter | None = None
 
     def began(self, record: RunRecord) -> None:
-        self._reporter(redraw=self._stream.isatty() and self._environ.get("TERM") != "dumb" and not self._quiet).began(record)
+        redraw = self._stream.isatty() and self._environ.get("TERM") != "dumb" and not self._quiet
+        self._reporter(redraw=redraw, host=record.facts.host).began(record)
 
     def engine(self, record: RunRecord) -> None:
         self._reporter().engine(record)
@@ -42,9 +43,12 @@ class _Chosen:
         self._reporter().ended(entry)
 
     def finished(self, record: RunRecord) -> None:
-        self._reporter().finished(record)
+        from ci.report.html import write_quietly
 
-    def _reporter(self, *, redraw: bool = False) -> Reporter:
+        write_quietly(record.directory, record.root)
+        self._reporter(host=record.facts.host).finished(record)
+
+    def _reporter(self, *, redraw: bool = False, host: str = "local") -> Reporter:
         if self._to is None:
             from ci.engine import other_runtime
             from ci.report.colour import wanted
@@ -54,6 +58,14 @@ class _Chosen:
                 from ci.report.live import Live
 
                 self._to = Live(self._stream, colour=colour, also=also)
+            elif host == "github":
+                from ci.report.github import GitHub
+
+                self._to = GitHub(self._stream, environ=self._environ, colour=colour, quiet=self._quiet, also=also)
+            elif host == "gitlab":
+                from ci.report.gitlab import GitLab
+
+                self._to = GitLab(self._stream, colour=colour, quiet=self._quiet, also=also)
             else:
                 from ci.report.plain import Plain
 

@@ -56,9 +56,13 @@ class Plain:
         """Print how a stage ended."""
         with self._lock:
             self._running.pop(entry.name, None)
-            lines = [paint(words.stage(entry, self._columns()), entry.status, on=self.colour)]
             assert self._record is not None
-            self._tell(entry, [*lines, *words.failure(entry, self._record)])
+            self._tell(entry, self.lines_of(entry, self._record))
+
+    def lines_of(self, entry: StageEntry, record: RunRecord) -> list[str]:
+        """Return the lines about a stage that ended, and about its failure."""
+        line = paint(words.stage(entry, words.width(record)), entry.status, on=self.colour)
+        return [line, *words.failure(entry, record)]
 
     def finished(self, record: RunRecord) -> None:
         """Print the last lines."""

@@ -123,7 +123,7 @@ def failure(entry: StageEntry, record: RunRecord) -> list[str]:
 
 def end(record: RunRecord) -> list[str]:
     """Return the last lines of a run."""
-    where = f"record {record.directory.relative_to(record.root)}"
+    where = shown_at(record)
     if record.exit == 0:
         pushed = record.stages.get("push")
         return [f"passed in {seconds(record.seconds)}" + (f"    {pushed.summary}" if pushed and pushed.summary else ""), where]
@@ -137,6 +137,12 @@ def end(record: RunRecord) -> list[str]:
     parts += [f"Cancelled: {', '.join(stopped)}."] if stopped else []
     parts += [f"Not run: {', '.join(rest)}."] if rest else []
     return [" ".join(parts), where]
+
+
+def shown_at(record: RunRecord) -> str:
+    """Return where the run can be looked at: its page, or its directory when there is no page."""
+    page = record.directory / "report.html"
+    return f"report {page.relative_to(record.root)}" if page.exists() else f"record {record.directory.relative_to(record.root)}"
 
 
 def nothing_changed(record: RunRecord) -> str:
