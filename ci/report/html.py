@@ -175,7 +175,7 @@ def _timeline(run: Mapping[str, Any]) -> str:
 
 def _said(entry: Mapping[str, Any]) -> list[str]:
     steps = entry.get("execs")
-    count = f"{steps['ran']} steps ran, {steps['cached']} cached" if steps else ""
+    count = f"{steps['ran']} step{'s' if steps['ran'] != 1 else ''} ran, {steps['cached']} cached" if steps else ""
     return [
         str(part) for part in (entry["summary"], count, entry["why"], f"from run {entry['from_run']}" if entry["from_run"] else "") if part
     ]
