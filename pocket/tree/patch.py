@@ -53,16 +53,23 @@ def _apply(work: Path, text: str) -> None:
         raise TreeError(f"failed to apply patch: {(done.stderr or done.stdout).decode('utf-8', 'replace').strip()}")
 
 
+def _mode(made: int, before: int | None) -> int:
+    """Give a file's mode: git makes files anew and knows only whether they are executable, so the rest of the old mode stays."""
+    if before is None or bool(made & 0o100) == bool(before & 0o100):
+        return made if before is None else before
+    return before | (before & 0o444) >> 2 if made & 0o100 else before & ~0o111
+
+
 def _collect(store: Store, base: Snapshot, work: Path, names: list[str]) -> tuple[Layer, ...]:
     """Write back what changed, file by file, on a growing stack."""
     snapshot, made = base, list[Layer]()
     for name in names:
         place, node = work / name, View(snapshot).lookup(name, follow=False)
         if place.is_file() and not place.is_symlink():
-            data, mode = place.read_bytes(), place.stat().st_mode & 0o777
+            data, mode = place.read_bytes(), _mode(place.stat().st_mode & 0o777, None if node is None else node.entry.mode)
             if node is not None and View(snapshot).read(node) == data and node.entry.mode == mode:
                 continue
-            layers = ops.write_file(store, snapshot, name, data, mode if node is None else node.entry.mode)
+            layers = ops.write_file(store, snapshot, name, data, mode)
         elif node is not None:
             layers = ops.remove(store, snapshot, [name])
         else:
