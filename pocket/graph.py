@@ -43,8 +43,10 @@ class Outputs:
     stderr: str = ""
     combined: str = ""
     cached: bool = False
-    #: Set while the layers lie in a remote cache: what fetches them. Until then snapshots have their keys and no layers.
-    pending: Callable[[], Awaitable[None]] | None = None
+    #: Set while the layers lie in a remote cache: what fetches them, or says that they cannot be had. Until then snapshots have
+    #: their keys and no layers.
+    pending: Callable[[], Awaitable[bool]] | None = None
+    fetching: asyncio.Future[None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

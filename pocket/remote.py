@@ -14,13 +14,14 @@ import hashlib
 import hmac
 import json
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pocket.errors import PocketError
+from pocket.errors import PocketError, told
 from pocket.graph import Outputs, digest_of
 from pocket.oci.blobs import BlobDir
+from pocket.oci.failures import RegistryError
 from pocket.oci.image import artifact
 from pocket.oci.manifest import Descriptor, Manifest
 from pocket.oci.reference import Reference, parse
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 TYPE = "application/vnd.weighbridge.action.v1+json"
 STREAM = "application/octet-stream"
+NOT_FOUND = 404
 FLUSH = 120.0  # seconds that the end of a session waits for uploads
 _PARALLEL = 4
 T = TypeVar("T")
@@ -88,13 +90,15 @@ class RemoteCache:
     async def lookup(self, key: str) -> Outputs | None:
         """Give the result that a remote cache has under a key, its layers not fetched yet."""
         for source in self.sources:
-            record = await self._guarded(lambda s=source: self._record(s, key))  # type: ignore[misc]  # bound now
-            if record is not None:
-                outputs = await self._guarded(lambda s=source, r=record: self._outputs(s, r))  # type: ignore[misc]  # as above
-                if outputs is not None:
-                    self.traffic.hits += 1
-                    return outputs
+            outputs = await self._reading(source, self._result(source, key))
+            if outputs is not None:
+                self.traffic.hits += 1
+                return outputs
         return None
+
+    async def _result(self, source: Reference, key: str) -> Outputs | None:
+        record = await self._record(source, key)
+        return None if record is None else await self._outputs(source, record)
 
     async def _record(self, source: Reference, key: str) -> dict[str, Any] | None:
         client, reference = await self._connect(), source.with_tag(_tag(key))
@@ -105,41 +109,54 @@ class RemoteCache:
         if not isinstance(manifest, Manifest) or manifest.artifact_type != TYPE:
             raise PoisonedError(f"{reference} is no action record")
         data = await self._blob(source, manifest.config)
-        record: dict[str, Any] = json.loads(data)
-        if record.get("key") != key:
-            raise PoisonedError(f"{reference} holds the record of another key")
-        if self.signing_key and not hmac.compare_digest(manifest.annotations.get("signature", ""), self._sign(data)):
+        signature = manifest.annotations.get("signature", "")
+        if self.signing_key and not hmac.compare_digest(signature.encode(), self._sign(data).encode()):
             raise PoisonedError(f"{reference} is not signed with this session's key")
+        record: dict[str, Any] = json.loads(data)
+        if record["key"] != key:
+            raise PoisonedError(f"{reference} holds the record of another key")
         return record
 
     async def _outputs(self, source: Reference, record: dict[str, Any]) -> Outputs:
+        if record["keys"].keys() != record["layers"].keys() or not all(isinstance(k, str) for k in record["keys"].values()):
+            raise PoisonedError("a record does not name its outputs")
         streams = {}
         for name in ("stdout", "stderr", "combined"):
             if (descriptor := record["streams"].get(name)) is not None:
                 streams[name] = self.engine.store.blobs.put_bytes(await self._blob(source, _descriptor(descriptor)))
         outputs = Outputs({n: Snapshot((), k) for n, k in record["keys"].items()}, record["exit"], cached=True)
         outputs.stdout, outputs.stderr, outputs.combined = (streams.get(n, "") for n in ("stdout", "stderr", "combined"))
-        outputs.pending = lambda: self._materialize(source, record, outputs)
+
+        async def fetch() -> bool:
+            return bool(await self._reading(source, self._materialize(source, record, outputs)))
+
+        outputs.pending = fetch
         return outputs
 
-    async def _materialize(self, source: Reference, record: dict[str, Any], outputs: Outputs) -> None:
-        """Fetch and unpack the layers of a result, bottom first, each once."""
+    async def _materialize(self, source: Reference, record: dict[str, Any], outputs: Outputs) -> bool:
+        """Fetch and unpack the layers of a result, bottom first, each once; False when the registry has failed before."""
+        if source not in self.sources:
+            return False
+        snapshots = {}
         for name, rows in record["layers"].items():
             snapshot = Snapshot((), "remote")
             for row in rows:
                 layer = await self._layer(source, row, snapshot)
                 snapshot = Snapshot((*snapshot.layers, layer), "remote")
-            outputs.snapshots[name] = Snapshot(snapshot.layers, record["keys"][name])
-        outputs.pending = None
+            snapshots[name] = Snapshot(snapshot.layers, record["keys"][name])
+        outputs.snapshots = snapshots
         self.engine.store.actions.put(record["key"], to_record(outputs))  # the next session needs no network
+        return True
 
     async def _layer(self, source: Reference, row: dict[str, Any], below: Snapshot) -> Layer:
         known = self.engine.store.actions.get(_layer_key(row["layer"]))
         if known is not None and (layer := self.engine.store.layer(known["layers"]["/"][0])) is not None:
             return layer
-        task = self._fetches.get(row["layer"])
+        name = f"{row['layer']} {row['digest']}"
+        task = self._fetches.get(name)
         if task is None:
-            task = self._fetches[row["layer"]] = asyncio.ensure_future(self._fetch_layer(source, row, below))
+            task = self._fetches[name] = asyncio.ensure_future(self._fetch_layer(source, row, below))
+            task.add_done_callback(lambda _: self._fetches.pop(name, None))
         return await asyncio.shield(task)
 
     async def _fetch_layer(self, source: Reference, row: dict[str, Any], below: Snapshot) -> Layer:
@@ -178,7 +195,14 @@ class RemoteCache:
 
     async def _upload(self, target: Reference, key: str, outputs: Outputs) -> None:
         async with self._slots:
-            await self._guarded(lambda: self._put(target, key, outputs))
+            if self.target is None:
+                return
+            try:
+                await self._put(target, key, outputs)
+            except (PocketError, OSError) as e:
+                if self.target is not None:
+                    self._tell(f"nothing more is written to the remote cache {target.name}: {told(e)}")
+                self.target = None  # not to try again and again
 
     async def _put(self, target: Reference, key: str, outputs: Outputs) -> None:
         store, blobs = self.engine.store, []
@@ -226,17 +250,29 @@ class RemoteCache:
     def _sign(self, data: bytes) -> str:
         return hmac.new(self.signing_key, data, hashlib.sha256).hexdigest()
 
-    async def _guarded(self, work: Callable[[], Awaitable[T]]) -> T | None:
-        """Do something with a registry; a failure is told and ends the use of the cache, refused content is told each time."""
+    async def _reading(self, source: Reference, work: Awaitable[T]) -> T | None:
+        """Read from a registry. One that fails is not asked again; content that is not right is refused, and told each time."""
         try:
-            return await work()
-        except PoisonedError as e:
-            print(f"pocket: refused: {e}", file=sys.stderr, flush=True)
-        except (PocketError, OSError, ValueError, KeyError, TypeError) as e:
-            if self.sources or self.target:
-                print(f"pocket: the remote cache cannot be used: {e}", file=sys.stderr, flush=True)
-            self.sources, self.target = (), None  # not to wait for it again and again
+            return await work
+        except RegistryError as e:
+            if e.status == NOT_FOUND:
+                self._tell(f"the remote cache {source.name} has lost something: {e}")
+            elif source in self.sources:
+                self.sources = tuple(s for s in self.sources if s != source)
+                if not e.status and self.target is not None and self.target.registry == source.registry:
+                    self.target = None  # it cannot be reached at all, which is worth one warning
+                self._tell(f"going on without the remote cache {source.name}: {told(e)}")
+        except (PocketError, OSError, ValueError, KeyError, TypeError, AttributeError) as e:
+            self._tell(f"refused what the remote cache {source.name} has: {_words(e)}")
         return None
+
+    @staticmethod
+    def _tell(text: str) -> None:
+        print(f"pocket: {text}", file=sys.stderr, flush=True)
+
+
+def _words(e: Exception) -> str:
+    return str(e) if isinstance(e, PocketError | OSError) else f"a record is malformed ({type(e).__name__}: {e})"
 
 
 def _tag(key: str) -> str:

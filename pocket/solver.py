@@ -7,6 +7,7 @@ makes processes that share a cache wait for each other. Failures are never recor
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from pocket.store.actions import Record
 
 
+class _InputsChangedError(Exception):
+    """An input had to be made here and came out otherwise than the key of its user says."""
+
+
 class Solver:
     """Evaluates nodes for one session."""
 
@@ -27,7 +32,6 @@ class Solver:
         self.engine = engine
         self._by_key: dict[str, asyncio.Future[Outputs]] = {}
         self._content: dict[tuple[str, str, str], str] = {}
-        self._fetches: dict[int, asyncio.Future[None]] = {}
 
     async def outputs(self, node: Node) -> Outputs:
         """Give the result of a node, running what has to run."""
@@ -46,17 +50,24 @@ class Solver:
     async def snapshot(self, ref: Input) -> Snapshot:
         """Give the snapshot that an input lies in, with its layers here."""
         outputs = await self.outputs(ref.ref.node)
-        if outputs.pending is not None:
-            await self._fetched(outputs)
+        while outputs.pending is not None:
+            if outputs.fetching is None or outputs.fetching.done():
+                outputs.fetching = asyncio.ensure_future(self._fetch(ref.ref.node, outputs))
+            await asyncio.shield(outputs.fetching)
         return outputs.snapshots[ref.ref.output]
 
-    async def _fetched(self, outputs: Outputs) -> None:
-        """Fetch the layers of a result that a remote cache had, once."""
-        flight = self._fetches.get(id(outputs))
-        if flight is None and outputs.pending is not None:
-            flight = self._fetches[id(outputs)] = asyncio.ensure_future(outputs.pending())
-        if flight is not None:
-            await asyncio.shield(flight)
+    async def _fetch(self, node: Node, outputs: Outputs) -> None:
+        """Fetch the layers of a result that a remote cache had; what cannot be had, or is not what it should be, is made here."""
+        assert outputs.pending is not None
+        if await outputs.pending():
+            outputs.pending = None
+            return
+        key = await self._key(node)
+        async with self.engine.store.key_lock(key):
+            made = self._lookup(key) or await self._made(node, key)
+        outputs.snapshots, outputs.exit_code, outputs.cached = made.snapshots, made.exit_code, made.cached
+        outputs.stdout, outputs.stderr, outputs.combined = made.stdout, made.stderr, made.combined
+        outputs.pending = None
 
     async def _identity(self, item: Input) -> str:
         """Give the key of an input; its layers are fetched only when a part of it decides."""
@@ -66,13 +77,21 @@ class Solver:
             return f"{item.kind}:{(await self.outputs(item.ref.node)).snapshots[item.ref.output].key}:{item.path}"
         return await self._content_key(item, await self.snapshot(item))
 
-    async def _solve(self, node: Node) -> Outputs:
+    async def _key(self, node: Node) -> str:
         inputs = node.op.inputs()
         if len(inputs) > 1:
             parts = list(await asyncio.gather(*(self._identity(i) for i in inputs)))
         else:  # a chain: no task per step
             parts = [await self._identity(i) for i in inputs]
-        key = digest_of([KEY_VERSION, node.op.kind, node.op.args(self.engine), parts])
+        return digest_of([KEY_VERSION, node.op.kind, node.op.args(self.engine), parts])
+
+    async def _solve(self, node: Node) -> Outputs:
+        while True:
+            with contextlib.suppress(_InputsChangedError):
+                return await self._solve_as_known(node)
+
+    async def _solve_as_known(self, node: Node) -> Outputs:
+        key = await self._key(node)
         if not node.op.cacheable:
             node.outputs = await self._run(node, key)
             return node.outputs
@@ -95,13 +114,16 @@ class Solver:
                 if found is None and self.engine.remote is not None and self._worth_asking(node):
                     found = await self.engine.remote.lookup(key)
                 if found is None:
-                    outputs = await self._run(node, key)
-                    self.engine.store.actions.put(key, to_record(outputs))
-                    if self.engine.remote is not None:
-                        self.engine.remote.offer(key, outputs)
-                    return outputs
+                    return await self._made(node, key)
         self.engine.trace_hit(node, key)
         return found
+
+    async def _made(self, node: Node, key: str) -> Outputs:
+        outputs = await self._run(node, key)
+        self.engine.store.actions.put(key, to_record(outputs))
+        if self.engine.remote is not None:
+            self.engine.remote.offer(key, outputs)
+        return outputs
 
     @staticmethod
     def _worth_asking(node: Node) -> bool:
@@ -127,7 +149,11 @@ class Solver:
         )
 
     async def _run(self, node: Node, key: str) -> Outputs:
-        inputs = tuple([await self.snapshot(i) for i in node.op.inputs()])
+        wanted = node.op.inputs()
+        known = [(await self.outputs(i.ref.node)).snapshots[i.ref.output].key for i in wanted]
+        inputs = tuple([await self.snapshot(i) for i in wanted])
+        if node.op.cacheable and known != [s.key for s in inputs]:
+            raise _InputsChangedError  # the key names what a remote cache promised; what was made instead is something else
         began = time.monotonic()
         with self.engine.trace_run(node, key) as span:
             outputs = await node.op.run(self.engine, inputs, key)

@@ -19,8 +19,16 @@ KNOWN = frozenset({
 class DockerfileError(PocketError):
     """A Dockerfile that cannot be read or carried out; the message names the line."""
 
+    hint_shown = False
+
     def __init__(self, line: int, text: str, *, hint: str = "") -> None:
         super().__init__(f"dockerfile parse error on line {line}: {text}", hint=hint)
+
+
+class TargetError(PocketError):
+    """There is no stage of that name."""
+
+    hint_shown = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +99,7 @@ class Dockerfile:
             if stage.name == target.lower() or (target.isdigit() and stage.index == int(target)):
                 return stage
         stages = ", ".join(s.name or str(s.index) for s in self.stages)
-        raise PocketError(f'target stage "{target}" could not be found', hint=f"stages: {stages}")
+        raise TargetError(f'target stage "{target}" could not be found', hint=f"stages: {stages}")
 
 
 def parse(text: str) -> Dockerfile:
