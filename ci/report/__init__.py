@@ -43,9 +43,10 @@ class _Chosen:
         self._reporter().ended(entry)
 
     def finished(self, record: RunRecord) -> None:
-        from ci.report.html import write_quietly
+        if any(entry.status != "reused" for entry in record.stages):  # a run that did nothing has nothing to show, and answers at once
+            from ci.report.html import write_quietly
 
-        write_quietly(record.directory, record.root)
+            write_quietly(record.directory, record.root)
         self._reporter(host=record.facts.host).finished(record)
 
     def _reporter(self, *, redraw: bool = False, host: str = "local") -> Reporter:
