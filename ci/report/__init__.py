@@ -43,7 +43,9 @@ class _Chosen:
         self._reporter().ended(entry)
 
     def finished(self, record: RunRecord) -> None:
-        if any(entry.status != "reused" for entry in record.stages):  # a run that did nothing has nothing to show, and answers at once
+        if any(
+            entry.status != "reused" for entry in record.stages.values()
+        ):  # a run that did nothing has nothing to show, and answers at once
             from ci.report.html import write_quietly
 
             write_quietly(record.directory, record.root)
