@@ -1,0 +1,90 @@
+"""Images from and to a registry through a session, and archives that stand in for references."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from inprocess import Api
+from registries import real_registry
+from sessions import Failed, Session, Step
+
+from pocket.ops.registry import ARCHIVES, stand_ins
+
+Steps = tuple[Step, ...]
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with real_registry(tmp_path_factory.mktemp("registry")) as host:
+        yield host
+
+
+def sh(script: str) -> Step:
+    """Give the step that runs a shell script."""
+    return ("withExec", {"args": ["sh", "-c", script]})
+
+
+def test_what_was_pushed_is_pulled_and_runs(registry: str, tmp_path: Path, base_archive: Path) -> None:
+    with Session(tmp_path / "one") as session:
+        made = (*session.base(base_archive), sh("echo pushed > /made"), ("withLabel", {"name": "a", "value": "b"}))
+        reference = session.value(*made, ("publish", {"address": f"{registry}/images/one:1"}))
+        assert reference.startswith(f"{registry}/images/one:1@sha256:")
+        assert session.value(*made, ("publish", {"address": f"{registry}/images/one:2"})).partition("@")[2] == reference.partition("@")[2]
+    with Session(tmp_path / "two") as session:
+        pulled: Steps = ("container", ("from", {"address": f"{registry}/images/one:1"}))
+        assert session.value(*pulled, "imageRef") == reference
+        assert session.value(*pulled, ("label", {"name": "a"})) == "b"
+        assert session.value(*pulled, sh("cat /made"), "stdout") == "pushed\n"
+        again = session.value(*pulled, ("publish", {"address": f"{registry}/images/copy:1"}))
+        assert again.partition("@")[2] == reference.partition("@")[2]
+
+
+def test_a_pinned_image_that_the_cache_holds_needs_no_registry(tmp_path: Path, base_archive: Path) -> None:
+    with real_registry(tmp_path / "registry") as host, Session(tmp_path / "cache") as session:
+        reference = session.value(*session.base(base_archive), ("publish", {"address": f"{host}/pinned:1"}))
+        session.value("container", ("from", {"address": reference}), "sync")
+    with Session(tmp_path / "cache") as session:
+        assert session.value("container", ("from", {"address": reference}), sh("echo offline"), "stdout") == "offline\n"
+        with pytest.raises(Failed):
+            session.value("container", ("from", {"address": f"{host}/pinned:1"}), "sync")
+
+
+def test_a_registry_without_the_image_says_so(registry: str, shared_session: Session) -> None:
+    with pytest.raises(Failed, match="nothing-here"):
+        shared_session.value("container", ("from", {"address": f"{registry}/nothing-here:1"}), "sync")
+
+
+def test_an_archive_stands_in_for_a_reference(tmp_path: Path, base_archive: Path) -> None:
+    with Session(tmp_path / "cache", env={ARCHIVES: f"alpine:3.20.2={base_archive}, other={tmp_path}/none.tar"}) as session:
+        image: Steps = ("container", ("from", {"address": "alpine:3.20.2"}))
+        assert session.value(*image, sh("cat /etc/base-release"), "stdout") == "conformance 1\n"
+        assert session.value(*image, "imageRef").startswith("docker.io/library/alpine:3.20.2@sha256:")
+        with pytest.raises(Failed, match=r"cannot read .*none\.tar for docker\.io/library/other:latest"):
+            session.value("container", ("from", {"address": "other"}), "sync")
+
+
+@pytest.mark.parametrize("value", ["alpine", "=x", "alpine="])
+async def test_a_malformed_stand_in_is_refused_with_an_example(api: Api, value: str) -> None:
+    api.engine.environ = {ARCHIVES: value}
+    with pytest.raises(Exception, match=r"is not reference=path|reference"):
+        stand_ins(api.engine)
+
+
+async def test_no_stand_ins(api: Api) -> None:
+    api.engine.environ = {}
+    assert stand_ins(api.engine) == {}
+
+
+async def test_logins_are_kept_by_host(api: Api) -> None:
+    secret = await api(("setSecret", {"name": "pw", "plaintext": "p"}), "id")
+    for address, host in (
+        ("example.com:5000/a/b", "example.com:5000"),
+        ("https://r.example/x", "r.example"),
+        ("library/x", "docker.io"),
+        ("localhost/x", "localhost"),
+    ):
+        login: Step = ("withRegistryAuth", {"address": address, "username": "u", "secret": secret})
+        await api("container", login, "user")
+        assert api.engine.registry_auth.pop(host) == ("u", b"p")
+        await api("container", login, ("withLabel", {"name": "a", "value": host}), ("withoutRegistryAuth", {"address": address}), "user")
+        assert api.engine.registry_auth == {}
