@@ -136,3 +136,9 @@ def text(value: str) -> str:
 def sh(script: str) -> str:
     """Give the field that runs a shell script."""
     return f'withExec(args:["sh","-c",{text(script)}])'
+
+
+def chain(*fields: str) -> str:
+    """Give a query of fields, each of what the one before gives; each may itself hold selections, but no brace in a string."""
+    text = "{" + "{".join(fields)
+    return text + "}" * (text.count("{") - text.count("}"))
