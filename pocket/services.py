@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pocket.errors import PocketError
 from pocket.graph import Input, digest_of
 from pocket.tunnels import accept_into, forward_host
+from pocket.values import checked_port
 
 if TYPE_CHECKING:
     from pocket.engine import Engine
@@ -42,7 +43,10 @@ class Forward:
 
 
 def _forward(given: Mapping[str, Any], frontend: int) -> Forward:
-    return Forward(frontend=given.get("frontend") or frontend, backend=given["backend"], protocol=given.get("protocol") or "TCP")
+    chosen = given.get("frontend") or frontend
+    return Forward(
+        frontend=checked_port(chosen) if chosen else 0, backend=checked_port(given["backend"]), protocol=given.get("protocol") or "TCP"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

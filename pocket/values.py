@@ -166,6 +166,17 @@ class Container:
         return max(holding, key=lambda m: len(m.target), default=None)
 
 
+def checked_port(number: int) -> int:
+    """Give a port's number.
+
+    Raises:
+        PocketError: it is none.
+    """
+    if not 0 < number < 1 << 16:
+        raise PocketError(f"port {number} is not between 1 and 65535")
+    return number
+
+
 def put(pairs: tuple[Pair, ...], name: str, value: str) -> tuple[Pair, ...]:
     """Set a named value in place, or at the end."""
     if any(p.name == name for p in pairs):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pocket.api.core import leaf_of
 from pocket.api.registry import field
+from pocket.errors import PocketError
 from pocket.graph import Input, Leaf, Node, Ref
 from pocket.oci import archive
 from pocket.ops.edit import SCRATCH_REF
@@ -108,9 +109,12 @@ async def export(
 ) -> str:
     dest: Path = e.host_path(c.expand(path) if expand else path)
     images = await _images(e, _variants(c, platform_variants), forced_compression, media_types)
-    dest.parent.mkdir(parents=True, exist_ok=True)
-    with e.trace("Container.export", {"path": path}):
-        await e.blocking(archive.export, dest, images)
+    try:
+        dest.parent.mkdir(parents=True, exist_ok=True)
+        with e.trace("Container.export", {"path": path}):
+            await e.blocking(archive.export, dest, images)
+    except OSError as error:
+        raise PocketError(f"cannot export to {dest}: {error.strerror}") from error
     return str(dest)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pocket.api.registry import field
 from pocket.errors import PocketError
-from pocket.values import Container, Healthcheck, Pair, Port, drop, put
+from pocket.values import Container, Healthcheck, Pair, Port, checked_port, drop, put
 
 if TYPE_CHECKING:
     from pocket.engine import Engine
@@ -189,7 +189,7 @@ def with_exposed_port(
     _: Engine, c: Container, port: int, protocol: str, experimental_skip_healthcheck: bool, description: str | None = None
 ) -> Container:
     others = tuple(p for p in c.image.ports if (p.port, p.protocol) != (port, protocol))
-    return c.configure(ports=(*others, Port(port, protocol, description, experimental_skip_healthcheck)))
+    return c.configure(ports=(*others, Port(checked_port(port), protocol, description, experimental_skip_healthcheck)))
 
 
 @field("Container", "withoutExposedPort")

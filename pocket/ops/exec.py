@@ -241,4 +241,7 @@ def environment(engine: Engine, c: Container) -> tuple[str, ...]:
     for name, secret in c.secret_env:
         values.pop(name, None)
         values[name] = os.fsdecode(engine.secrets.value(secret))
+    for name, value in values.items():
+        if not name or "\0" in name + value:
+            raise PocketError(f"the environment variable {name!r} has {'a NUL byte' if name else 'no name'}")
     return tuple(f"{name}={value}" for name, value in values.items())

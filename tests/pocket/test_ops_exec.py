@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from inprocess import Api
 
+from pocket.errors import PocketError
 from pocket.ops.edit import SCRATCH_REF
 from pocket.ops.exec import Exec, environment
 from pocket.ops.streams import ERROR_TAIL, error_tail
@@ -76,6 +77,12 @@ async def test_the_environment_of_a_command(api: Api) -> None:
     assert found[-1] == "S=hidden \udcff"
     assert sum(v.startswith("PATH=") for v in found) == 1
     assert len(found) == 4
+
+
+@pytest.mark.parametrize("pair", [Pair("", "x"), Pair("A", "x\0y"), Pair("A\0", "x")])
+async def test_an_environment_that_no_process_can_have_is_refused(api: Api, pair: Pair) -> None:
+    with pytest.raises(PocketError, match="the environment variable"):
+        environment(api.engine, BASE.configure(env=(pair,)))
 
 
 def test_the_end_of_long_output_is_told() -> None:

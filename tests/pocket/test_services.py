@@ -201,5 +201,7 @@ def test_forwards_are_read() -> None:
     assert host.inputs() == ()
     tunnel = Service.tunnel(host, native=False, ports=[{"backend": 5}])
     assert tunnel.forwards == (Forward(frontend=0, backend=5),)
+    with pytest.raises(PocketError, match="port 70000 is not between"):
+        Service.of_host([{"backend": 70000}], "localhost")
     with pytest.raises(PocketError, match="no ports to forward"):
         Service.tunnel(host, native=True, ports=[])
