@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pocket.graph import ROOT, Input, Leaf, Node, Op, Outputs, Ref, Tree, digest_of
+from pocket.store import disk
 from pocket.store.layer import Layer, Snapshot
 from pocket.tree.owners import resolve_owner
 
@@ -56,10 +57,13 @@ class Edit(Op):
             users = inputs[-1] if self.users is not None else None
             options["owner"] = resolve_owner(users, self.owner)
             inputs = inputs[: 1 + len(self.sources)]
-        if self.sources:
-            layers = await asyncio.to_thread(self.apply, engine.store, *inputs, **options)
-        else:
-            layers = self.apply(engine.store, *inputs, **options)
+        try:
+            if self.sources:
+                layers = await asyncio.to_thread(self.apply, engine.store, *inputs, **options)
+            else:
+                layers = self.apply(engine.store, *inputs, **options)
+        except OSError as e:  # a name that the file system refuses, a full disk
+            raise disk.explain(e, f"carry out {self.kind}") from e
         if not layers:  # nothing to do: the same snapshot, under its own identity
             return Outputs({ROOT: inputs[0]})
         if not inputs[0].layers and len(layers) == 1 and self.by_content:

@@ -91,6 +91,8 @@ def make_dir(store: Store, base: Snapshot, path: str, mode: int = 0o755, owner: 
 
 def symlink(store: Store, base: Snapshot, target: str, link: str, owner: Owner = None) -> Layers:
     """Make a symlink; the target is not looked at."""
+    if not target:
+        raise TreeError(f"symlink {link}: the target must not be empty")
     onto = _Onto(store, base)
     place = _beside(onto.view, link)
     if onto.view.get(place) is not None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+ROOT = Path(__file__).resolve().parents[2]
 Step = str | tuple[str, dict[str, Any]]
 Execute = Callable[[str], Awaitable[dict[str, Any]]]
 
@@ -93,7 +94,8 @@ class Session:
             stderr=subprocess.PIPE,
             text=True,
             cwd=cwd,
-            env={**os.environ, "POCKET_CACHE": str(cache), **(env or {})},
+            # The checkout need not be installed, and the session may begin in any directory.
+            env={**os.environ, "PYTHONPATH": str(ROOT), "POCKET_CACHE": str(cache), **(env or {})},
         )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
