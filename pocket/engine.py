@@ -84,7 +84,7 @@ class Engine:
 
     async def blocking(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run what reads or writes many files in a thread."""
-        return await asyncio.to_thread(call, *args, **kwargs)
+        return await asyncio.to_thread(lambda: self.store.tidily(call, *args, **kwargs))
 
     # --- telling what happens
     def set_traceparent(self, value: str) -> None:

@@ -80,13 +80,14 @@ def _read(uri: str, workdir: Path) -> bytes:
     match scheme:
         case "env":
             if (value := os.environb.get(os.fsencode(rest))) is None:
-                raise PocketError(f'secret env var not found: "{rest[:3]}..."')
+                hint = "set it in the environment that the session is started with"
+                raise PocketError(f'secret env var not found: "{rest[:3]}..."', hint=hint)
             return value
         case "file":
             try:
                 return (workdir / Path(rest).expanduser()).read_bytes()
             except OSError as e:
-                raise PocketError(f"failed to read secret file {rest!r}: {e.strerror}") from e
+                raise PocketError(f"failed to read secret file {rest!r}: {e.strerror}", hint="check the path and its mode") from e
         case "cmd":
             return _output(rest)
     if scheme in _PROVIDERS_ELSEWHERE:

@@ -79,7 +79,7 @@ async def as_git(e: Engine, d: Tree) -> Repository:
     place = e.store.tmp()
     await e.blocking(export_tree, await view(e, d), d.path, str(place))
     if not (place / ".git").exists():
-        raise PocketError("not a git repository: the directory has no .git")
+        raise PocketError("not a git repository: the directory has no .git", hint="give the directory that holds it, unfiltered")
     return Repository(Remote(str(place)), d)
 
 

@@ -48,7 +48,7 @@ def find_up(e: Engine, _h: str, name: str, no_cache: bool) -> str | None:
 def unix_socket(e: Engine, _h: str, path: str) -> str:
     place = e.host_path(path)
     if not place.is_socket():
-        raise PocketError(f"{path} is not a socket")
+        raise PocketError(f"{path} is not a socket", hint="check the path, and that its server runs")
     return str(place)
 
 

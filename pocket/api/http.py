@@ -37,7 +37,7 @@ async def http(
         raise PocketError("not supported by pocket: http(experimentalServiceHost) — use a Dagger engine")
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise PocketError(f"http: {url!r} is not an http or https address")
+        raise PocketError(f"http: {url!r} is not an http or https address", hint="write http://… or https://…")
     base = name or posixpath.basename(parts.path) or "index"
     if "/" in base:
         raise PocketError(f"http: the name {base!r} must not contain a slash")

@@ -5,7 +5,6 @@ The function gets the store, the snapshot it builds on and those of its further 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -59,9 +58,9 @@ class Edit(Op):
             inputs = inputs[: 1 + len(self.sources)]
         try:
             if self.sources:
-                layers = await asyncio.to_thread(self.apply, engine.store, *inputs, **options)
+                layers = await engine.blocking(self.apply, engine.store, *inputs, **options)
             else:
-                layers = self.apply(engine.store, *inputs, **options)
+                layers = engine.store.tidily(self.apply, engine.store, *inputs, **options)
         except OSError as e:  # a name that the file system refuses, a full disk
             raise disk.explain(e, f"carry out {self.kind}") from e
         if not layers:  # nothing to do: the same snapshot, under its own identity

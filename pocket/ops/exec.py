@@ -6,7 +6,6 @@ cache volumes, or what the machine adds (proxies, trace context).
 
 from __future__ import annotations
 
-import asyncio
 import os
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -37,8 +36,8 @@ EXPECTED = {"SUCCESS": {0}, "FAILURE": {*range(1, 128), *range(192, 256)}, "ANY"
 class ExecError(PocketError):
     """A command ended otherwise than expected; `extensions` is what SDKs make their `ExecError` of."""
 
-    def __init__(self, message: str, *, argv: tuple[str, ...], exit_code: int, stdout: str, stderr: str) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, argv: tuple[str, ...], exit_code: int, stdout: str, stderr: str, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
         self.extensions = {"_type": "EXEC_ERROR", "cmd": list(argv), "exitCode": exit_code, "stdout": stdout, "stderr": stderr}
         self.exit_code = exit_code
 
@@ -93,7 +92,7 @@ class Exec(Op):
         self, engine: Engine, prepared: Prepared, inputs: tuple[Snapshot, ...], outcome: Outcome, capture: Capture
     ) -> Outputs:
         if outcome.error is not None or outcome.exit_code not in EXPECTED[self.expect]:
-            raise self._error(outcome, capture)
+            raise self._error(outcome, capture, disk.full(engine.store.root))
         snapshots = await engine.blocking(self._commit, engine, prepared, inputs[0], outcome)
         out, err, combined = await capture.blobs()
         return Outputs(snapshots, outcome.exit_code, out, err, combined)
@@ -109,14 +108,15 @@ class Exec(Op):
             snapshots[point.target] = below if upper is None else _committed(engine, Path(upper), below, stubs, outcome.owner)
         return snapshots
 
-    def _error(self, outcome: Outcome, capture: Capture) -> ExecError:
+    def _error(self, outcome: Outcome, capture: Capture, hint: str) -> ExecError:
         message = outcome.error or f"exit code: {outcome.exit_code}"
         if outcome.timed_out:
             message = f"exit code: {outcome.exit_code} (timed out)"
         elif outcome.oom:
             message = f"exit code: {outcome.exit_code} (probably killed for lack of memory)"
         code = -1 if outcome.error else outcome.exit_code
-        return ExecError(message, argv=self.argv, exit_code=code, stdout=error_tail(capture.stdout()), stderr=error_tail(capture.stderr()))
+        out, err = error_tail(capture.stdout()), error_tail(capture.stderr())
+        return ExecError(message, argv=self.argv, exit_code=code, stdout=out, stderr=err, hint=hint)
 
 
 def _committed(engine: Engine, upper: Path, lower: Snapshot, stubs: tuple[str, ...], owner: tuple[int, int] | None) -> Snapshot:
@@ -214,7 +214,7 @@ async def _cache_mount(engine: Engine, point: MountPoint, root: Snapshot, seed: 
     volume = point.cache
     assert volume is not None
     ident = digest_of(["volume", volume.ident, volume.sharing, volume.owner])[:24]
-    path = await asyncio.to_thread(engine.store.volume, ident, seed=seed)
+    path = await engine.blocking(engine.store.volume, ident, seed=seed)
     if volume.owner and engine.tier.name != "single-uid":
         os.chown(path, *resolve_owner(root, volume.owner))
     if volume.sharing != "SHARED":

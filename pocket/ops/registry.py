@@ -87,7 +87,7 @@ async def _from_archive(engine: Engine, reference: Reference, path: Path) -> tup
     try:
         found = path.stat()
     except OSError as e:
-        raise PocketError(f"{ARCHIVES}: cannot read {path} for {reference}: {e.strerror}") from e
+        raise PocketError(f"{ARCHIVES}: cannot read {path} for {reference}: {e.strerror}", hint="correct the path, or leave it out") from e
     key = digest_of(["stand-in", str(path), found.st_size, found.st_mtime_ns, found.st_ino])
     known = known_image(engine.store, key)
     if known is None:

@@ -45,9 +45,13 @@ class Blobs:
         digest = "sha256:" + hashlib.sha256(data).hexdigest()
         if not self.has(digest):
             temp = self._temp()
-            with open(temp, "xb") as f:
-                f.write(data)
-            self._publish(temp, digest)
+            try:
+                with open(temp, "xb") as f:
+                    f.write(data)
+                self._publish(temp, digest)
+            except BaseException:
+                temp.unlink(missing_ok=True)
+                raise
         return digest
 
     @_told

@@ -17,6 +17,15 @@ from pocket.store.index import Entry, Xattrs
 _FICLONE = 0x40049409
 _BLOCK = 1 << 20
 OPAQUE = {"root": "trusted.overlay.opaque", "subuid": "user.overlay.opaque", "single-uid": "user.overlay.opaque"}
+_HINTS = {
+    errno.ENOSPC: "free some space, run `pocket prune`, or set WEIGHBRIDGE_CACHE to a larger disk",
+    errno.EDQUOT: "the quota is used up: run `pocket prune`, or set WEIGHBRIDGE_CACHE to another disk",
+    errno.EROFS: "the file system is read-only: set WEIGHBRIDGE_CACHE to a writable directory",
+    errno.EACCES: "the directory belongs to someone else: set WEIGHBRIDGE_CACHE to a directory of your own",
+    errno.ENOTDIR: "a part of the path is a file: set WEIGHBRIDGE_CACHE to a directory",
+    errno.EPERM: "the directory belongs to someone else: set WEIGHBRIDGE_CACHE to a directory of your own",
+}
+_SCARCE = 1 << 20  # bytes: less than this is none
 _NO_CLONE = {errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.EPERM, errno.EBADF, errno.ENOSYS, errno.ETXTBSY}
 
 
@@ -191,20 +200,19 @@ def told(doing: str) -> Iterator[None]:
         raise cause from e
 
 
+def full(path: str | Path) -> str:
+    """Say what to do when the file system that holds a path is full; "" when it is not."""
+    st = os.statvfs(path)
+    scarce = st.f_bavail * st.f_frsize < _SCARCE or (st.f_files > 0 and st.f_favail < 16)
+    return f"no space left in the cache: {_HINTS[errno.ENOSPC]}" if scarce else ""
+
+
 def understood(e: Exception, doing: str) -> Exception:
     """Turn the error of a full or read-only disk into a StoreError; give any other as it is."""
     return explain(e, doing) if isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) else e
 
 
-def explain(e: OSError, doing: str) -> StoreError:
-    """Turn the errors of a cache directory that a user can cause into sentences."""
-    hints = {
-        errno.ENOSPC: "free some space, run `pocket prune`, or set WEIGHBRIDGE_CACHE to a larger disk",
-        errno.EDQUOT: "the quota is used up: run `pocket prune`, or set WEIGHBRIDGE_CACHE to another disk",
-        errno.EROFS: "the file system is read-only: set WEIGHBRIDGE_CACHE to a writable directory",
-        errno.EACCES: "the directory belongs to someone else: set WEIGHBRIDGE_CACHE to a directory of your own",
-        errno.ENOTDIR: "a part of the path is a file: set WEIGHBRIDGE_CACHE to a directory",
-        errno.EPERM: "the directory belongs to someone else: set WEIGHBRIDGE_CACHE to a directory of your own",
-    }
+def explain(e: OSError, doing: str, *, otherwise: str = "") -> StoreError:
+    """Turn the errors of a cache directory that a user can cause into sentences; `otherwise` is the advice for all others."""
     words = {errno.ENOSPC: "no space left", errno.EROFS: "read-only file system"}.get(e.errno or 0, e.strerror or str(e))
-    return StoreError(f"cannot {doing}: {words}" + (f" ({e.filename})" if e.filename else ""), hint=hints.get(e.errno or 0, ""))
+    return StoreError(f"cannot {doing}: {words}" + (f" ({e.filename})" if e.filename else ""), hint=_HINTS.get(e.errno or 0, otherwise))

@@ -14,8 +14,9 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
+from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from pocket.errors import StoreError
 from pocket.store import disk, locks
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from pocket.store.keeper import Keeper
 
 VERSION = "v1"
+P = ParamSpec("P")
+T = TypeVar("T")
+_MADE: ContextVar[list[Path] | None] = ContextVar("made", default=None)
 _FOLDERS = ("layers", "actions", "blobs/sha256", "locks", "volumes", "host", "tmp", "leases")
 
 
@@ -78,7 +82,8 @@ class Store:
             os.rename(temp, home / "leases" / session)
             return cls(home, tier, fd, session)
         except OSError as e:
-            raise disk.explain(e, f"use the cache directory {root}") from e
+            advice = "set WEIGHBRIDGE_CACHE to a directory of your own on a local disk"
+            raise disk.explain(e, f"use the cache directory {root}", otherwise=advice) from e
 
     def close(self) -> None:
         """Give up the leases and remove this session's temporary files."""
@@ -105,7 +110,24 @@ class Store:
             path.mkdir()
         except OSError as e:
             raise disk.explain(e, "make a temporary directory in the cache") from e
+        if (made := _MADE.get()) is not None:
+            made.append(path)
         return path
+
+    @staticmethod
+    def tidily(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a function; when it fails, remove the temporary directories that it made, which may be what fills the disk."""
+        made: list[Path] = []
+        token = _MADE.set(made)
+        try:
+            return call(*args, **kwargs)
+        except BaseException:
+            for path in made:
+                with contextlib.suppress(OSError):
+                    disk.remove_tree(path)
+            raise
+        finally:
+            _MADE.reset(token)
 
     # --- layers
     def layer(self, name: str) -> Layer | None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pocket.errors import StoreError, TreeError
+from pocket.store import disk
 from pocket.store.builder import LayerBuilder
 from pocket.store.index import Entry, join
 from pocket.store.layer import Layer, Snapshot
@@ -189,9 +190,7 @@ class _Sync:
     def _failed(self, path: str, code: int) -> None:
         if code in (2, 20, 40):  # ENOENT, ENOTDIR, ELOOP: it went away or became something else meanwhile
             return
-        if code == 28:
-            raise StoreError("no space left in the cache", hint="run `pocket prune`, or set WEIGHBRIDGE_CACHE to a larger disk")
-        raise TreeError(f"open {self.root}/{path}: {os.strerror(code).lower()}")
+        raise _refused(f"{self.root}/{path}", code)
 
     def _results(self, jobs: list[tuple[str, str]]) -> Iterable[str]:
         if len(jobs) < _WORKERS_FROM:
@@ -206,7 +205,8 @@ class _Sync:
         ]
         failed = [p.wait() for p in running]
         if any(failed):
-            raise StoreError(f"copying {self.root} failed: a worker ended with {max(failed, key=abs)}")
+            hint = disk.full(self.store.root) or "run it again"
+            raise StoreError(f"copying {self.root} to the cache failed: a worker ended with {max(failed, key=abs)}", hint=hint)
         lines: list[str] = []
         for n in range(parts):
             lines += (folder / f"results-{n}").read_text(encoding="utf-8").split("\n")[:-1]
@@ -235,6 +235,14 @@ def _shallow(store: Store, layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
     return layers[0], squash(store, layers[1:])
 
 
+def _refused(path: str, code: int) -> StoreError | TreeError:
+    """Give the error for a file that could not be copied: the cache is full, or the file cannot be read."""
+    error = OSError(code, os.strerror(code))
+    if isinstance(full := disk.understood(error, f"copy {path} to the cache"), StoreError):
+        return full
+    return TreeError(f"open {path}: {os.strerror(code).lower()}")
+
+
 def _entry(row: Row) -> Entry:
     if row.mode & 0o170000 == _LINK:
         return Entry("l", 0o777, mtime=row.mtime_ns // 1_000_000_000, target=row.target)
@@ -259,7 +267,7 @@ def sync_file(store: Store, path: str | Path) -> Snapshot:
     builder = store.layer_builder()
     line = copier.copy(place, f"{builder.fs}/{name}")
     if line.startswith("!"):
-        raise TreeError(f"open {path}: {os.strerror(int(line[1:])).lower()}")
+        raise _refused(str(path), int(line[1:]))
     numbers, _, target = line.rpartition(" ")
     mode, size, _, mtime, _, fresh = map(int, numbers.split())
     entry = Entry("f", mode, 0, 0, size, mtime // 1_000_000_000, target)

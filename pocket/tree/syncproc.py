@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pocket.errors import PocketError, StoreError, TreeError
+from pocket.store import disk
 from pocket.store.layer import Snapshot
 from pocket.store.store import Store
 
@@ -53,16 +54,19 @@ def main() -> None:
     order = json.loads(sys.stdin.readline())
     done = threading.Event()
     threading.Thread(target=_watch, args=(done,), daemon=True).start()
-    store = Store.open(Path(order["cache"]), tier=order["tier"])
+    store: Store | None = None
     try:
-        snapshot = sync(store, order["path"], **order["filters"], limit=sys.maxsize)
+        with disk.told(f"copy {order['path']} to the cache"):
+            store = Store.open(Path(order["cache"]), tier=order["tier"])
+            snapshot = sync(store, order["path"], **order["filters"], limit=sys.maxsize)
         answer: dict[str, Any] = {"layers": [layer.id for layer in snapshot.layers], "key": snapshot.key}
     except PocketError as e:
         answer = {"error": e.message, "hint": e.hint, "tree": isinstance(e, TreeError)}
     sys.stdout.write(json.dumps(answer) + "\n")
     sys.stdout.flush()
     done.wait()
-    store.close()
+    if store is not None:
+        store.close()
 
 
 def _watch(done: threading.Event) -> None:

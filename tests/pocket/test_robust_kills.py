@@ -106,11 +106,11 @@ def ask_and_kill(s: PocketSession, cache: Path, chance: random.Random, *, most: 
     with contextlib.suppress(ProcessLookupError):
         os.kill(whom, signal.SIGKILL)
     if whom != s.process.pid:
-        asking.join(60)
+        asking.join(300)
         assert not asking.is_alive(), "a session whose helper was killed must still answer"
     left = [fd for v in victims if (fd := _pidfd(v)) is not None]
     s.kill()
-    asking.join(60)
+    asking.join(300)
     _all_end(left)
     return "session" if whom == s.process.pid else "forkserver" if whom == victims[0] else "sandbox"
 

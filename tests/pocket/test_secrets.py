@@ -61,7 +61,7 @@ def test_variables_and_commands(secrets: Secrets, monkeypatch: pytest.MonkeyPatc
         ("://x", "malformed id"),
         ("env://NO_SUCH_VARIABLE", 'secret env var not found: "NO_...'),
         ("file:///no/such/file", "failed to read secret file '/no/such/file': No such file"),
-        ("cmd://echo why >&2; exit 4", "exit code 4: why"),
+        ("cmd://echo why >&2; exit 4", "exit code 4"),
         ("vault://x", "not supported by pocket"),
         ("nope://x", 'unsupported secret provider: "nope"'),
     ],
