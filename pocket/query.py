@@ -281,7 +281,8 @@ class _Walk:
             raise RequestError(f'Unknown argument "{min(unknown)}" on field "{node.name}".')
         args = {}
         for name, arg in spec.args.items():
-            value = given.get(name, arg.default)
+            value = given.get(name)
+            value = arg.default if value is None else value  # SDKs leave out what they mean by null
             if value is None and arg.required:
                 what = f'Field "{node.name}" argument "{name}" of type "{arg.type}"'
                 raise RequestError(f"{what} is required, but it was not provided.")

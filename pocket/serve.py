@@ -37,6 +37,7 @@ def run(*, store: Store, tier: Tier, zygote: Zygote, workdir: Path, listener: so
         await _serve(engine, listener, token)
 
     asyncio.run(serve())
+    zygote.close()  # and so whatever still runs in a container, before we are gone ourselves
 
 
 async def _serve(engine: Engine, listener: socket.socket, token: str) -> None:

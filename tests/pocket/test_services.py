@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import concerned_with
+from processes import left_over
 from sessions import Enum, Failed, Session, Step, on
 
 from pocket.errors import PocketError
@@ -190,7 +190,7 @@ def test_services_end_with_their_session(tmp_path: Path, base_archive: Path) -> 
         box = session.base(base_archive)
         session.value(*on("Service", web(session, box, "x")), "start")
         session.value(*on("Service", web(session, box, "y")), "start")
-    assert not list(concerned_with(tmp_path))
+    assert not left_over(tmp_path)
 
 
 def test_forwards_are_read() -> None:

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from processes import concerned_with, in_container, tree_of, wait_until
+from processes import in_container, left_over, tree_of, wait_until
 from sessions import Session, Step, query_of
 
 from pocket import session as module
@@ -106,7 +106,7 @@ def test_it_ends_in_order(tmp_path: Path, number: int | None) -> None:
     code, said = session.end(number)
     assert code == 0
     assert "Traceback" not in said
-    assert not list(concerned_with(tmp_path))
+    assert not left_over(tmp_path)
 
 
 @pytest.mark.parametrize("number", [None, signal.SIGTERM, signal.SIGKILL])

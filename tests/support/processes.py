@@ -4,8 +4,10 @@ Everything is read from /proc. Waiting is `Popen.wait` with a time limit, so a p
 """
 
 import os
+import select
 import signal
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -42,6 +44,32 @@ def concerned_with(path: Path) -> Iterator[tuple[int, str]]:
                 yield int(entry.name), (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:  # it ended, or is somebody else's
             continue
+
+
+def left_over(path: Path) -> list[tuple[int, str]]:
+    """Give what still has to do with a directory after those that were told to end had time to."""
+    found = list(concerned_with(path))
+    for _ in range(PATIENCE // 10):
+        if not found:
+            break
+        threading.Event().wait(TICK)
+        found = list(concerned_with(path))
+    return found
+
+
+def left_behind(path: Path, *, patience: float = 10.0) -> list[tuple[int, str]]:
+    """List processes that have to do with a directory and do not end within `patience` seconds.
+
+    A process that was told to end may still be seen for a moment after its parent has been waited for; one that stays is a leak.
+    """
+    for pid, _ in list(concerned_with(path)):
+        try:
+            handle = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        select.select([handle], [], [], patience)
+        os.close(handle)
+    return list(concerned_with(path))
 
 
 def wait_until(process: subprocess.Popen[str], happened: Callable[[], bool]) -> bool:
