@@ -7,7 +7,7 @@ import subprocess
 import pytest
 from accounts import Checkout, Finished
 from layouts import images
-from processes import concerned_with, in_container, kill_all, wait_until
+from processes import in_container, kill_all, left_over, wait_until
 
 MOMENTS = (0.1, 0.3, 0.6, 1.0, 1.4, 1.8, 2.4, 3.0, 3.8, 5.0)  # seconds after the first step of build is inside its container
 
@@ -20,7 +20,7 @@ def test_ctrl_c_is_130_and_leaves_nothing_behind(checkout: Checkout) -> None:
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130, output
     assert "Traceback" not in output
-    assert list(concerned_with(cache)) == []
+    assert left_over(cache) == []
     assert checkout.record()["exit"] == 130
 
 
@@ -34,7 +34,7 @@ def test_kill_9_ten_times_then_green_and_equal(checkout: Checkout, first: tuple[
             with pytest.raises(subprocess.TimeoutExpired):
                 process.wait(moment)
         kill_all(process)
-        assert list(concerned_with(cache)) == []
+        assert left_over(cache) == []
     finished = checkout.ci("run", env=env)
     assert finished.code == 0, finished.output
     layout = ".weighbridge/oci"

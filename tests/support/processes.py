@@ -7,7 +7,6 @@ import os
 import select
 import signal
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -46,18 +45,7 @@ def concerned_with(path: Path) -> Iterator[tuple[int, str]]:
             continue
 
 
-def left_over(path: Path) -> list[tuple[int, str]]:
-    """Give what still has to do with a directory after those that were told to end had time to."""
-    found = list(concerned_with(path))
-    for _ in range(PATIENCE // 10):
-        if not found:
-            break
-        threading.Event().wait(TICK)
-        found = list(concerned_with(path))
-    return found
-
-
-def left_behind(path: Path, *, patience: float = 10.0) -> list[tuple[int, str]]:
+def left_over(path: Path, *, patience: float = 10.0) -> list[tuple[int, str]]:
     """List processes that have to do with a directory and do not end within `patience` seconds.
 
     A process that was told to end may still be seen for a moment after its parent has been waited for; one that stays is a leak.
