@@ -22,7 +22,7 @@ from pocket.oci.blobs import BLOCK, BlobDir
 from pocket.oci.image import Image, from_layers, index_of, load
 from pocket.oci.layout import CONTAINERD_NAME, VERSION, choose
 from pocket.oci.manifest import REF_NAME, Descriptor, ManifestIndex, Platform
-from pocket.oci.tarheader import Limits, Member
+from pocket.oci.tarheader import LayerError, Limits, Member
 from pocket.oci.tarread import TarReader
 
 _SMALL = 8 << 20  # bytes; an index or manifest larger than this is none
@@ -73,14 +73,8 @@ def write(out: BinaryIO, images: Sequence[Image], *, name: str = "") -> None:
     out.write(tw.END)
 
 
-def read(source: Path | BinaryIO, blobs: BlobDir, *, name: str = "", platform: Platform | None = None) -> Image:
-    """Read an image out of an archive. `name` is a reference or tag when the archive holds several images.
-
-    Raises ArchiveError, LayoutError, ManifestError, LayerError or DigestError.
-    """
-    if isinstance(source, Path):
-        with source.open("rb", buffering=0) as f:
-            return read(f, blobs, name=name, platform=platform)
+def _contents(source: BinaryIO, blobs: BlobDir) -> tuple[dict[str, bytes], dict[str, Descriptor], dict[str, str]]:
+    """Read an archive once: its documents, its other files (put into `blobs`), its links."""
     documents: dict[str, bytes] = {}
     files: dict[str, Descriptor] = {}
     links: dict[str, str] = {}
@@ -94,6 +88,22 @@ def read(source: Path | BinaryIO, blobs: BlobDir, *, name: str = "", platform: P
                 documents[path] = _small(tar, member)
             elif member.kind == "0" and posixpath.basename(path) not in _USELESS:
                 files[path] = _take(tar, member, path, blobs)
+    return documents, files, links
+
+
+def read(source: Path | BinaryIO, blobs: BlobDir, *, name: str = "", platform: Platform | None = None) -> Image:
+    """Read an image out of an archive. `name` is a reference or tag when the archive holds several images.
+
+    Raises ArchiveError, LayoutError, ManifestError or DigestError.
+    """
+    if isinstance(source, Path):
+        with source.open("rb", buffering=0) as f:
+            return read(f, blobs, name=name, platform=platform)
+    try:
+        documents, files, links = _contents(source, blobs)
+    except LayerError as e:  # the same reader, which knows layers only
+        words = "this is no image archive, or a damaged one"
+        raise ArchiveError(f"{words}: {e}", hint="give an OCI archive or the output of docker save, and check that it is whole") from e
     if "index.json" in documents and "oci-layout" in documents:
         index = mf.read(documents["index.json"], media.OCI_INDEX)
         if not isinstance(index, ManifestIndex):
