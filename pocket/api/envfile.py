@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pocket.engine import Engine
     from pocket.query import Obj
 
+#: A value in quotes, and the comment that may follow it.
+_QUOTED = re.compile(r'(\'[^\']*\'|"(?:[^"\\]|\\.)*")\s*(?:#.*)?', re.DOTALL)
 _NAME = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_.-]*)\s*=\s*(.*)", re.DOTALL)
 
 
@@ -45,9 +47,8 @@ class EnvFile:
 
 def _value(text: str, known: Mapping[str, str]) -> str:
     bare = text.strip()
-    if bare[:1] not in ("'", '"'):
-        bare = re.split(r"\s+#", bare, maxsplit=1)[0].rstrip()
-    return expand(bare, known)
+    quoted = _QUOTED.fullmatch(bare)
+    return expand(quoted[1] if quoted else re.split(r"\s+#", bare, maxsplit=1)[0].rstrip(), known)
 
 
 def parse(text: str) -> EnvFile:

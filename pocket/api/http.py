@@ -52,9 +52,10 @@ async def _fetch(e: Engine, url: str, header: str, checksum: str) -> str:
     import httpx
 
     key = digest_of(["http", url, hashlib.sha256(header.encode()).hexdigest() if header else ""])
-    known = e.store.actions.get(key)
     if checksum and e.store.blobs.has(checksum):
         return checksum
+    # What is kept is not what the checksum asks for, so "not modified" would be no answer.
+    known = None if checksum else e.store.actions.get(key)
     headers = {"Authorization": header} if header else {}
     if known:
         headers |= {k: known[v] for k, v in (("If-None-Match", "etag"), ("If-Modified-Since", "modified")) if known.get(v)}

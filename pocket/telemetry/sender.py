@@ -102,9 +102,9 @@ class Sender:
 def _pieces(records: list[LogRecord]) -> list[list[LogRecord]]:
     """Divide logs into requests of a size that receivers take (4 MiB is a common limit)."""
     pieces: list[list[LogRecord]] = []
-    size = _PIECE
+    size = 0
     for record in records:
-        if size + len(record.body) > _PIECE:
+        if not pieces or size + len(record.body) > _PIECE:
             pieces.append([])
             size = 0
         pieces[-1].append(record)

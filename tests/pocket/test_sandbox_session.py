@@ -80,14 +80,14 @@ def test_a_first_process_that_is_killed_from_outside(box: Box) -> None:
 def test_descriptors_do_not_pile_up(box: Box) -> None:
     async def body(b: Inside) -> list[int]:
         counts = []
-        for _ in range(3):
+        for _ in range(12):
             await asyncio.gather(*(b.run("true") for _ in range(5)))
-            zygote = len(list(Path(f"/proc/{b.zygote.pid}/fd").iterdir()))
-            counts.append(len(list(Path("/proc/self/fd").iterdir())) * 1000 + zygote)
+            counts.append(sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in ("self", b.zygote.pid)))
         return counts
 
-    first, second, third = box.do(body)
-    assert second == third <= first + 1001
+    # A spare that is being made holds some for a moment; what piles up would be in every count that follows.
+    counts = box.do(body)
+    assert min(counts[6:]) <= max(counts[:6])
 
 
 def test_the_session_keeps_its_own_mounts(box: Box) -> None:

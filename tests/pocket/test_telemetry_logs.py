@@ -35,6 +35,13 @@ def test_output_carries_its_span_and_stream(receiver: OtlpReceiver) -> None:
     assert all(r.time_unix_nano for r in receiver.logs)
 
 
+def test_a_batch_may_begin_with_the_end_of_a_stream(receiver: OtlpReceiver) -> None:
+    tele = Telemetry.from_env(receiver.env())
+    tele.start("step").log_eof(1)
+    tele.close()
+    assert [attributes(r) for r in receiver.logs] == [{otlp.STDIO_STREAM: 1, otlp.STDIO_EOF: True}]
+
+
 def test_a_span_is_known_before_its_output(receiver: OtlpReceiver) -> None:
     tele = Telemetry.from_env(receiver.env())
     tele.start("step").log(1, b"out")
