@@ -1,0 +1,52 @@
+"""`run`: carry out the plan."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from ci.commands.surroundings import add_json, print_json, surroundings
+from ci.errors import UsageError
+
+
+def configure(command: argparse.ArgumentParser) -> None:
+    """Add the options of a run; `--extra` is what the command line puts everything after `--` behind."""
+    command.add_argument("--only", action="append", default=[], metavar="STAGE", help="run this stage and what it needs (repeatable)")
+    command.add_argument("--engine", default="", metavar="ENGINE", help="pocket, dagger, or a Dagger runner host")
+    command.add_argument("--quiet", action="store_true", help="print only failures and the result")
+    add_json(command)
+    command.add_argument("--extra", action="append", default=[], help=argparse.SUPPRESS)
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Run what is planned; the exit code is the run's."""
+    from ci.cli import STARTED
+    from ci.engine import choose
+    from ci.plan import make_plan
+    from ci.policy import under_policy
+    from ci.report import choose as choose_report
+    from ci.request import Request
+    from ci.runner import execute
+
+    here = surroundings()
+    plan = make_plan(here.config, here.facts, here.stages, only=arguments.only)
+    config = under_policy(here.config, plan.permits)
+    if arguments.extra and len(arguments.only) != 1:
+        raise UsageError("arguments after -- go to one stage", hint="name it: run --only test -- -k name")
+    request = Request(
+        started=STARTED,
+        config=config,
+        facts=here.facts,
+        plan=plan,
+        stages=here.stages,
+        root=here.root,
+        cache=here.cache,
+        engine=choose(arguments.engine, config.engine, os.environ),
+        extra={arguments.only[0]: tuple(arguments.extra)} if arguments.extra else {},
+    )
+    stream = sys.stderr if arguments.json else sys.stdout
+    record = execute(request, choose_report(stream, os.environ, quiet=arguments.quiet or arguments.json))
+    if arguments.json:
+        print_json(record.to_json())
+    return int(record.exit or 0)

@@ -1,0 +1,89 @@
+"""What commands share: where this was started, with which configuration, facts and stages, and how values are printed as JSON."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ci.errors import UsageError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Mapping, Sequence
+
+    from ci.config.model import Config
+    from ci.facts import Facts
+    from ci.plan import Plan
+    from ci.schedule import Schedule
+    from ci.stage import Stage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """Where this was started."""
+
+    root: Path
+    cache: Path
+    config: Config
+    facts: Facts
+    stages: Mapping[str, Stage]
+
+
+def surroundings() -> Surroundings:
+    """Return root, cache, configuration, facts and stages of the working directory.
+
+    Raises:
+        UsageError: there is no repository here, or its configuration is wrong.
+
+    """
+    from ci.config.load import load
+    from ci.facts import collect
+    from ci.paths import CONFIG, cache_root, find_root
+    from ci.stages import STAGES
+
+    root, cache = find_root(Path.cwd()), cache_root()
+    config = load(root / CONFIG, name=CONFIG, cache=cache)
+    if not (root / config.subject.path).is_dir():
+        raise UsageError(f"the subject's directory {config.subject.path} does not exist", where=CONFIG)
+    return Surroundings(root=root, cache=cache, config=config, facts=collect(root, os.environ), stages=STAGES)
+
+
+def asked(arguments: argparse.Namespace, only: Sequence[str] = ()) -> tuple[Plan, Facts]:
+    """Return the plan, and the facts that it was made from: those of here and now, or of the event that is asked about."""
+    from ci.plan import make_plan
+    from ci.simulate import is_asked_for, simulate
+
+    here = surroundings()
+    facts = simulate(here.root, here.config, arguments) if is_asked_for(arguments) else here.facts
+    return make_plan(here.config, facts, here.stages, only=only), facts
+
+
+def schedule_of(here: Surroundings) -> Schedule:
+    """Return the schedule of a run that would start here and now with the configured engine."""
+    from ci.engine import choose
+    from ci.memo import Memo
+    from ci.schedule import Schedule
+
+    return Schedule(
+        config=here.config,
+        facts=here.facts,
+        root=here.root,
+        cache=here.cache,
+        stages=here.stages,
+        memo=Memo(here.cache, here.root),
+        engine=choose("", here.config.engine, os.environ),
+    )
+
+
+def add_json(command: argparse.ArgumentParser) -> None:
+    """Add `--json`, which every command has."""
+    command.add_argument("--json", action="store_true", help="print JSON")
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON for people and programs."""
+    import json
+
+    print(json.dumps(value, indent=2, ensure_ascii=False))
