@@ -172,7 +172,7 @@ class Prepared:
 async def prepare(engine: Engine, c: Container, inputs: tuple[Snapshot, ...], stack: AsyncExitStack) -> Prepared:
     """Make what a run needs: scratch directories, mounts with their own uppers, cache volumes (locked where asked), secrets."""
     tmp = engine.store.tmp()
-    stack.push_async_callback(engine.blocking, disk.remove_tree, tmp)
+    stack.push_async_callback(engine.blocking, disk.discard, tmp)
     prepared = Prepared(c, _lowers(engine, inputs[0]), engine.store.make_upper(tmp / "upper", inputs[0]), _made(tmp / "work"))
     below = iter(inputs[1:])  # in the order of `_with_content`
     for index, point in enumerate(c.mounts):

@@ -124,7 +124,7 @@ class Store:
         except BaseException:
             for path in made:
                 with contextlib.suppress(OSError):
-                    disk.remove_tree(path)
+                    disk.discard(path)
             raise
         finally:
             _MADE.reset(token)

@@ -72,6 +72,23 @@ def test_a_full_cache_says_so_and_stays_usable() -> None:
 
 
 # --- removal
+def test_what_is_discarded_takes_no_room_though_somebody_holds_it(tmp_path: Path) -> None:
+    """A dying container holds the files of its upper directory for a moment; what another name leads to is left alone."""
+    place = tmp_path / "t"
+    (place / "a").mkdir(parents=True)
+    for name in ("held", "linked", "dark"):
+        (place / "a" / name).write_bytes(b"x" * 100_000)
+    os.link(place / "a/linked", tmp_path / "kept")
+    (place / "a/link").symlink_to(tmp_path / "kept")
+    os.mkfifo(place / "a/pipe")
+    (place / "a/dark").chmod(0)
+    with (place / "a/held").open("rb") as held:
+        disk.discard(place)
+        assert os.fstat(held.fileno()).st_blocks == 0
+    assert not place.exists()
+    assert (tmp_path / "kept").read_bytes() == b"x" * 100_000
+
+
 def test_a_tree_is_removed_whatever_its_modes(tmp_path: Path) -> None:
     def body() -> bool:
         place = Path(where) / "t"
