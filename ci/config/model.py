@@ -7,30 +7,13 @@ description in the schema.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
 from ci.config.limits import Limits
-
-STRICT: dict[str, Any] = {"extra": "forbid", "use_attribute_docstrings": True}
-
-Text = Annotated[str, Limits(min_length=1)]
-Share = Annotated[float, Limits(ge=0, le=1)]
-Seconds = Annotated[float, Limits(gt=0)]
-_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?")
-
-
-def _inside(path: str, what: str) -> None:
-    """Refuse paths that leave the directory they are relative to: stages hand them to the engine as they are."""
-    if path.startswith("/") or ".." in path.split("/"):
-        raise ValueError(f"{what} must lie inside the repository, got {path!r}")
-
-
-def _named(name: str, what: str) -> None:
-    if not _NAME.fullmatch(name):
-        raise ValueError(f"{what} may hold a-z, 0-9, '.', '_' and '-' only, got {name!r}")
+from ci.config.running import RunConfig, StageConfig
+from ci.config.values import STRICT, Seconds, Share, Text, inside, named
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,11 +37,11 @@ class SubjectConfig:
 
     def __post_init__(self) -> None:
         for what in ("path", "source", "lock", "evals"):
-            _inside(getattr(self, what), what)
+            inside(getattr(self, what), what)
         for pattern in self.model:
-            _inside(pattern, "model")
+            inside(pattern, "model")
         if self.name:
-            _named(self.name, "name")
+            named(self.name, "name")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +82,7 @@ class BuildConfig:
     """Directory in the image that holds the source and the weights."""
 
     def __post_init__(self) -> None:
-        _inside(self.requirements, "requirements")
+        inside(self.requirements, "requirements")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,8 +105,8 @@ class TestConfig:
     """Further files that the tests read, as patterns relative to the subject."""
 
     def __post_init__(self) -> None:
-        _inside(self.requirements, "requirements")
-        _inside(self.path, "path")
+        inside(self.requirements, "requirements")
+        inside(self.path, "path")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,8 +125,8 @@ class SuiteConfig:
     """How many samples are sent, from the start of the file."""
 
     def __post_init__(self) -> None:
-        _named(self.name, "name")
-        _inside(self.file, "file")
+        named(self.name, "name")
+        inside(self.file, "file")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,7 +185,7 @@ class PushConfig:
     """Whether a registry that is not on loopback may be spoken to over plain HTTP."""
 
     def __post_init__(self) -> None:
-        _inside(self.layout, "layout")
+        inside(self.layout, "layout")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,3 +234,6 @@ class Config:
     package: PackageConfig = field(default_factory=PackageConfig)
     push: PushConfig = field(default_factory=PushConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+    stages: Mapping[str, StageConfig] = field(default_factory=dict)
+    """Stage → its own limits and what it takes."""

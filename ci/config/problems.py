@@ -158,4 +158,9 @@ def _literals(annotation: Any) -> tuple[Any, ...]:
 
 
 def _range(annotation: Any) -> str:
-    return next(limits.describe() for limits in typing.get_args(annotation) if isinstance(limits, Limits))
+    """Return the limits of a type, or of the member of an optional one that has any."""
+    for member in (annotation, *typing.get_args(annotation)):
+        for limits in typing.get_args(member) if typing.get_origin(member) is typing.Annotated else ():
+            if isinstance(limits, Limits):
+                return limits.describe()
+    return "different"

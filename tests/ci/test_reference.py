@@ -18,12 +18,14 @@ def _keys(model: type, prefix: str = "") -> Iterator[str]:
         kind = hints[field.name]
         if isinstance(kind, type) and dataclasses.is_dataclass(kind):
             yield from _keys(kind, f"{prefix}{field.name}.")
+        elif (members := typing.get_args(kind)) and dataclasses.is_dataclass(members[-1]) and members[0] is str:
+            yield from _keys(members[-1], f"{prefix}{field.name}.<name>.")
         else:
             yield prefix + field.name
 
 
 def test_every_configuration_key_is_documented_and_no_other() -> None:
-    documented = set(re.findall(r"^\| `([a-z_.]+)` \|", REFERENCE.split("## Configuration")[1].split("## Environment")[0], re.MULTILINE))
+    documented = set(re.findall(r"^\| `([a-z_.<>]+)` \|", REFERENCE.split("## Configuration")[1].split("## Environment")[0], re.MULTILINE))
     assert documented == set(_keys(Config))
 
 
