@@ -39,6 +39,8 @@ class Entry:
     commit: str
     seconds: float
     inputs: Inputs
+    measurement: str = ""
+    """The token of its measurements: with it, the engine answers from its cache instead of measuring anew."""
     artifacts: dict[str, str] = field(default_factory=dict)
     """Name in the run's directory → digest of the copy in the cache."""
 
@@ -52,17 +54,22 @@ class Memo:
 
     def find(self, stage: str, key: str) -> Entry | None:
         """Return the entry under `key`, when it and all its files are there."""
-        entry = _read(self._directory / stage / f"{key}.json")
+        entry = read_entry(self._directory / stage / f"{key}.json")
         if entry is None or any(not self._file(digest).exists() for digest in entry.artifacts.values()):
             return None
         return entry
 
     def put(self, entry: Entry, files: Path) -> None:
-        """Keep a passed result; `files` is the run's directory with the artefacts that the entry names."""
+        """Keep a passed result; `files` is the run's directory with the artefacts that the entry names.
+
+        Raises:
+            OSError: a file is not there, or the cache cannot be written.
+
+        """
         for name, digest in entry.artifacts.items():
             if not self._file(digest).exists():
                 write_atomically(self._file(digest), (files / name).read_bytes())
-        write_atomically(self._directory / entry.stage / f"{entry.key}.json", json.dumps(dehydrate(entry)).encode())
+        write_entry(self._directory / entry.stage / f"{entry.key}.json", entry)
         self.point(entry)
 
     def point(self, entry: Entry) -> None:
@@ -75,12 +82,12 @@ class Memo:
     def last(self, stage: str) -> Entry | None:
         """Return what held in this working tree the last time."""
         held = self._pointed(stage)
-        return _read(self._directory / stage / f"{held[0]}.json") if held else None
+        return read_entry(self._directory / stage / f"{held[0]}.json") if held else None
 
     def before(self, entry: Entry) -> Entry | None:
         """Return what held in this working tree before `entry` did."""
         held = self._pointed(entry.stage)
-        return _read(self._directory / entry.stage / f"{held[1]}.json") if len(held) > 1 and held[0] == entry.key else None
+        return read_entry(self._directory / entry.stage / f"{held[1]}.json") if len(held) > 1 and held[0] == entry.key else None
 
     def _pointed(self, stage: str) -> list[str]:
         try:
@@ -115,7 +122,13 @@ def digests_of(names: Iterable[str], directory: Path) -> dict[str, str]:
     return {name: hashlib.sha256((directory / name).read_bytes()).hexdigest() for name in sorted(names) if (directory / name).is_file()}
 
 
-def _read(path: Path) -> Entry | None:
+def write_entry(path: Path, entry: Entry) -> None:
+    """Write an entry whole."""
+    write_atomically(path, json.dumps(dehydrate(entry)).encode())
+
+
+def read_entry(path: Path) -> Entry | None:
+    """Return the entry in a file; None when there is none, or none of this version."""
     try:
         return hydrate(Entry, json.loads(path.read_bytes()))
     except (OSError, ValueError, TypeError, AttributeError):

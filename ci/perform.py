@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from ci.hydrate import dehydrate
-from ci.memo import Entry, digests_of
+from ci.memo import Entry, digests_of, write_entry
 from ci.record import StageRecord
 from ci.stage import Context
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from ci.config.model import BaseConfig
     from ci.engine import Session
     from ci.events import Reporter
-    from ci.inputs import Inputs
     from ci.record import RunRecord, StageEntry
     from ci.request import Request
     from ci.schedule import Schedule, Verdict
@@ -82,13 +81,13 @@ class Performer:
         self.record.write()
         self.reporter.started(entry)
         try:
-            result = await self._run(stage, entry, session)
+            result = await self._run(stage, entry, verdict, session)
         finally:
             entry.seconds = time.monotonic() - begun
         entry.status, entry.summary, entry.result = "passed", result.summary, result.to_json()
         self.results[stage.name], self.schedule.identities[stage.name] = result, result.identity()
         async with self._lookups:
-            await anyio.to_thread.run_sync(self._remember, stage, entry, verdict.inputs, result)
+            await anyio.to_thread.run_sync(self._remember, stage, entry, verdict, result)
         passed.set()
         if stage.engine:
             told = partial(self.telemetry.wait_settled, stage.name, timeout=_TELLING_SECONDS)
@@ -97,10 +96,10 @@ class Performer:
 
     def count(self, entry: StageEntry) -> None:
         """Take over how many steps the engine ran and had cached."""
-        entry.execs = self.telemetry.execs(entry.name)
+        entry.execs, entry.steps = self.telemetry.execs(entry.name), self.telemetry.steps(entry.name)
         entry.cached = entry.status == "passed" and bool(entry.execs) and not (entry.execs or {}).get("ran")
 
-    async def _run(self, stage: Stage, entry: StageEntry, session: dagger.Client | None) -> StageResult:
+    async def _run(self, stage: Stage, entry: StageEntry, verdict: Verdict, session: dagger.Client | None) -> StageResult:
         module = await anyio.to_thread.run_sync(stage.load)
         uses_base = stage.inputs(self.request.config).base
         context = Context(
@@ -112,6 +111,7 @@ class Performer:
             record=StageRecord(self.record.directory, entry),
             progress=lambda line: self.reporter.progress(entry, line),
             extra=self.request.extra.get(stage.name, ()),
+            measurement=verdict.measurement,
             session=session,
             resolved_base=await self.base() if uses_base else None,
         )
@@ -127,7 +127,8 @@ class Performer:
             self.results[name] = self.request.stages[name].load().Result.from_json(kept or {})
         return self.results[name]
 
-    def _remember(self, stage: Stage, entry: StageEntry, inputs: Inputs | None, result: StageResult) -> None:
+    def _remember(self, stage: Stage, entry: StageEntry, verdict: Verdict, result: StageResult) -> None:
+        inputs = verdict.inputs
         if inputs is None or stage.name in self.request.extra or self.schedule.inputs(stage) != inputs:
             # Inputs that were edited while the stage ran may not be the ones that it saw: such a result is not kept.
             return
@@ -142,8 +143,10 @@ class Performer:
             commit=self.request.facts.commit,
             seconds=entry.seconds,
             inputs=inputs,
+            measurement=verdict.measurement,
             artifacts=digests_of(entry.artifacts, self.record.directory),
         )
+        write_entry(self.record.passed(stage.name), kept)
         self.schedule.memo.put(kept, self.record.directory)
 
 

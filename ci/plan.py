@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from ci import __version__
-from ci.errors import UsageError
 from ci.hydrate import dehydrate
 from ci.policy import Permits, Waiver, judge
+from ci.selection import Selection
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -77,18 +77,20 @@ def subject_name(config: Config) -> str:
     return config.subject.name or config.subject.path.rstrip("/").rpartition("/")[2].lower().replace("_", "-").strip(".") or "model"
 
 
-def make_plan(config: Config, facts: Facts, stages: Mapping[str, Stage], *, only: Sequence[str] = ()) -> Plan:
-    """Return the plan; `only` names stages to run with all that they need.
+def make_plan(
+    config: Config, facts: Facts, stages: Mapping[str, Stage], *, only: Sequence[str] = (), selection: Selection | None = None
+) -> Plan:
+    """Return the plan; `only` names stages to run with all that they need, and is short for a selection of nothing else.
 
     Raises:
-        UsageError: `only` or the configured policy names a stage that does not exist.
+        UsageError: the selection or the configured policy names a stage that does not exist.
 
     """
-    wanted = _with_needs(only, stages)
+    unwanted = (selection or Selection(only=tuple(only))).left_out(stages)
     verdict = judge(config, facts, stages)
     planned: list[PlannedStage] = []
     for stage in stages.values():
-        why = verdict.skips.get(stage.name) or ("" if stage.name in wanted else "not asked for (--only)")
+        why = verdict.skips.get(stage.name) or unwanted.get(stage.name, "")
         why = why or _lost_need(stage, planned)
         do: Literal["run", "skip"] = "skip" if why else "run"
         planned.append(PlannedStage(name=stage.name, do=do, why=why, needs=stage.needs, detail=stage.describe(config)))
@@ -107,30 +109,6 @@ def make_plan(config: Config, facts: Facts, stages: Mapping[str, Stage], *, only
         waivers=verdict.waivers,
         budget_minutes=verdict.budget,
     )
-
-
-def _with_needs(only: Sequence[str], stages: Mapping[str, Stage]) -> set[str]:
-    if not only:
-        return set(stages)
-    wanted: set[str] = set()
-    waiting = list(only)
-    while waiting:
-        name = waiting.pop()
-        if name not in stages:
-            raise unknown_stage(name, stages)
-        if name not in wanted:
-            wanted.add(name)
-            waiting += stages[name].needs
-    return wanted
-
-
-def unknown_stage(name: str, stages: Mapping[str, Stage]) -> UsageError:
-    """Return the error for a stage that does not exist."""
-    import difflib
-
-    close = difflib.get_close_matches(name, list(stages), n=1)
-    meant = f' (did you mean "{close[0]}"?)' if close else ""
-    return UsageError(f'there is no stage "{name}"{meant}', hint=f"stages: {', '.join(stages)}")
 
 
 def _lost_need(stage: Stage, planned: Sequence[PlannedStage]) -> str:

@@ -60,6 +60,8 @@ class StageEntry:
     seconds: float = 0.0
     execs: dict[str, int] | None = None
     """How many steps the engine ran and how many it had in its cache; None when nothing told."""
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    """The engine's steps in the order in which they began: `command`, `cached`, `seconds`."""
     cached: bool = False
     """Whether the stage ran, but every step of it came from the engine's cache."""
     from_run: str = ""
@@ -106,6 +108,12 @@ class RunRecord:
     seconds: float = 0.0
     engine: dict[str, str] = field(default_factory=dict)
     base: dict[str, Any] = field(default_factory=dict)
+    asked: dict[str, Any] = field(default_factory=dict)
+    """The selection that the run was started with."""
+    resumed: str = ""
+    """The run that this one goes on with."""
+    notes: list[str] = field(default_factory=list)
+    """What a reader should know besides: a store that did not answer."""
 
     @classmethod
     def begin(cls, root: Path, plan: Plan, facts: Facts) -> RunRecord:
@@ -128,6 +136,10 @@ class RunRecord:
     def directory(self) -> Path:
         """The run's directory."""
         return self.root / RUNS / self.id
+
+    def passed(self, stage: str) -> Path:
+        """Return where what passed of a stage is kept, with its inputs: what another run needs to go on from here."""
+        return passed_path(self.directory, stage)
 
     def log(self, name: str) -> Path:
         """Return where the log of a stage or of the engine goes."""
@@ -153,8 +165,16 @@ class RunRecord:
             "facts": dehydrate(self.facts),
             "engine": self.engine,
             "base": self.base,
+            "asked": self.asked,
+            "resumed": self.resumed,
+            "notes": self.notes,
             "stages": [_rounded(dehydrate(entry)) for entry in self.stages.values()],
         }
+
+
+def passed_path(directory: Path, stage: str) -> Path:
+    """Return where a run's directory keeps what passed of a stage."""
+    return directory / "passed" / f"{stage}.json"
 
 
 def _rounded(entry: dict[str, Any]) -> dict[str, Any]:

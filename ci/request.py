@@ -6,6 +6,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ci.selection import Selection
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from ci.engine import EngineChoice
     from ci.facts import Facts
     from ci.plan import Plan
+    from ci.resume import Resumed
     from ci.stage import Base, Stage
 
 
@@ -30,6 +33,9 @@ class Request:
     engine: EngineChoice
     extra: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Stage → arguments from the command line; such a stage is neither reused nor remembered."""
+    selection: Selection = field(default_factory=Selection)
+    resume: Resumed | None = None
+    """The run to go on with."""
     started: float = field(default_factory=time.monotonic)
     """When the program started, in monotonic seconds: what a person waits for includes that."""
     resolve_base: Callable[[BaseConfig, Path, Path], Awaitable[Base]] | None = None

@@ -14,9 +14,10 @@ import time
 from typing import TYPE_CHECKING
 
 from ci.exits import SIGNALLED, Exit, worst
-from ci.memo import Entry, Memo
+from ci.hydrate import dehydrate
+from ci.memo import Memo, write_entry
 from ci.record import Failure, RunRecord, StageEntry
-from ci.schedule import Schedule
+from ci.schedule import Schedule, Verdict
 
 if TYPE_CHECKING:
     import anyio
@@ -58,7 +59,6 @@ class _Run:
     def __init__(self, request: Request, reporter: Reporter) -> None:
         self.request, self.reporter = request, reporter
         self.started = request.started
-        self.record = RunRecord.begin(request.root, request.plan, request.facts)
         self.names = [stage.name for stage in request.plan.running()]
         self.schedule = Schedule(
             config=request.config,
@@ -68,7 +68,14 @@ class _Run:
             stages=request.stages,
             memo=Memo(request.cache, request.root),
             engine=request.engine,
+            selection=request.selection,
+            resume=request.resume,
         )
+        self.verdicts = self.schedule.survey(self.names)  # what is refused here leaves no record
+        self.record = RunRecord.begin(request.root, request.plan, request.facts)
+        extra = {stage: list(given) for stage, given in request.extra.items()}
+        self.record.asked = {"selection": dehydrate(request.selection), "extra": extra}
+        self.record.resumed = request.resume.id if request.resume else ""
         self.codes: list[int] = []
         self.stopped_by = ""
         self.passed: dict[str, anyio.Event] = {}
@@ -78,14 +85,12 @@ class _Run:
 
     def reuse_all(self) -> bool:
         """Reuse every planned stage, when that is possible."""
-        verdicts = self.schedule.survey(self.names)
-        for name, verdict in verdicts.items():
+        for name, verdict in self.verdicts.items():
             self.record.stages[name].why = verdict.why
-        if self.request.extra or not all(verdict.entry for verdict in verdicts.values()):
+        if self.request.extra or not all(verdict.entry for verdict in self.verdicts.values()):
             return False
-        for name, verdict in verdicts.items():
-            assert verdict.entry is not None
-            self._reuse(self.record.stages[name], verdict.entry)
+        for name, verdict in self.verdicts.items():
+            self._reuse(self.record.stages[name], verdict)
         return True
 
     async def work(self) -> None:
@@ -162,7 +167,7 @@ class _Run:
             try:
                 verdict = await performer.look_up(stage)
                 if verdict.entry and stage.name not in self.request.extra:
-                    self._reuse(entry, verdict.entry)
+                    self._reuse(entry, verdict)
                     self.schedule.identities[stage.name] = verdict.entry.identity
                     self.passed[stage.name].set()
                 else:
@@ -175,10 +180,13 @@ class _Run:
                 self.record.write()
                 self.reporter.ended(entry)
 
-    def _reuse(self, entry: StageEntry, found: Entry) -> None:
+    def _reuse(self, entry: StageEntry, verdict: Verdict) -> None:
+        found = verdict.entry
+        assert found is not None
+        write_entry(self.record.passed(entry.name), found)
         self.schedule.memo.restore(found, self.record.directory)
         self.schedule.memo.point(found)
-        entry.status, entry.why = "reused", "none of its inputs changed"
+        entry.status, entry.why = "reused", verdict.why
         entry.summary, entry.result, entry.key, entry.from_run = found.summary, found.result, found.key, found.run
         entry.artifacts = sorted(found.artifacts)
 

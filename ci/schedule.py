@@ -6,12 +6,14 @@ every stage is reused ends here.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ci.files import Digests, digest_of
 from ci.hydrate import dehydrate
 from ci.inputs import Code, Inputs, differences, inputs_of, python_identity
+from ci.selection import Selection
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from ci.engine import EngineChoice
     from ci.facts import Facts
     from ci.memo import Entry, Memo
+    from ci.resume import Resumed
     from ci.stage import Base, Stage
 
 
@@ -33,6 +36,8 @@ class Verdict:
     """None when they are not known yet: a stage before it has to run first, or the base is not resolved."""
     why: str
     """Why the stage runs; for a reused stage, what makes it the same."""
+    measurement: str = field(default_factory=lambda: os.urandom(8).hex())
+    """Token of the stage's measurements: a new one, or that of an earlier passed run when the engine is to answer with those."""
 
     @property
     def key(self) -> str:
@@ -51,15 +56,20 @@ class Schedule:
     stages: Mapping[str, Stage]
     memo: Memo
     engine: EngineChoice
+    selection: Selection = field(default_factory=Selection)
+    resume: Resumed | None = None
     base: Base | None = None
     identities: dict[str, Any] = field(default_factory=dict)
     """Stage → the part of its result that others depend on, for stages that passed or were reused."""
     _digests: Digests = field(init=False)
     _code: Code = field(init=False)
+    _again: dict[str, str] = field(init=False)
+    _anew: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
         self._digests = Digests(self.root, self.cache / "stat" / f"{digest_of(str(self.root))[:16]}.json")
         self._code = Code(self.cache, self.stages)
+        self._again, self._anew = self.selection.again(self.stages), self.selection.anew(self.stages)
         self.base = self.memo.base(self.base_question())
 
     def base_question(self) -> str:
@@ -89,13 +99,19 @@ class Schedule:
         if stage.inputs(self.config).base and self.base is None:
             return Verdict(None, None, self._history(stage, None))
         inputs = self.inputs(stage)
-        entry = self.memo.find(stage.name, inputs.key())
+        resumed = self.resume.entry(stage.name, inputs, self.memo) if self.resume else None
+        entry = resumed or self.memo.find(stage.name, inputs.key())
+        again = "" if resumed else self._again.get(stage.name, "")
+        if again:
+            why = f"asked for again ({again})"
+            known = entry.measurement if entry and stage.name not in self._anew else ""
+            return Verdict(None, inputs, why, known) if known else Verdict(None, inputs, why)
         if entry is None:
             return Verdict(None, inputs, self._history(stage, inputs))
         gone = stage.gone(entry.result, self.config, self.root, self.cache)
         if gone:
             return Verdict(None, inputs, gone)
-        return Verdict(entry, inputs, "none of its inputs changed")
+        return Verdict(entry, inputs, f"passed in run {entry.run}" if resumed else "none of its inputs changed")
 
     def survey(self, names: list[str]) -> dict[str, Verdict]:
         """Look up all planned stages without running any: those that depend on one that must run are not known yet."""

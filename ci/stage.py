@@ -153,6 +153,8 @@ class Context:
     """Shows one live line for this stage; never part of the result."""
     extra: tuple[str, ...] = ()
     """Arguments after `--` on the command line, for the one stage named with `--only`."""
+    measurement: str = ""
+    """Part of the keys of steps that measure: they run again in every run of the stage, unless it is the one of a run that passed."""
     session: dagger.Client | None = None
     resolved_base: Base | None = None
 

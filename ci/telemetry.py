@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _EXECS = ("Container.withExec", "withExec", "resume withExec")
 _CACHED, _PENDING, _DIGEST = "dagger.io/dag.cached", "dagger.io/dag.pending", "dagger.io/dag.digest"
+_COMMAND = "pocket.args"  # other engines do not tell what a step was
+_SHOWN_STEPS = 200
 _VERBOSE, _EOF = "dagger.io/logs.verbose", "stdio.eof"
 _ENOUGH = 64 << 20
 _BATCH_SECONDS = 0.15
@@ -74,6 +76,20 @@ class Telemetry:
             return None
         cached = sum(outcome.values())
         return {"ran": len(outcome) - cached, "cached": cached}
+
+    def steps(self, stage: str) -> list[dict[str, Any]]:
+        """Return a stage's steps in the order in which they began: command, whether it was cached, and how long it took, in seconds."""
+        found: dict[str, dict[str, Any]] = {}
+        with self._news:
+            told = [
+                span for i, span in self._spans.items() if span.name in _EXECS and not self._defers(span) and self._stage_of(i) == stage
+            ]
+        for span in sorted(told, key=lambda span: span.start):
+            known = found.setdefault(str(span.attributes.get(_DIGEST) or len(found)), {"command": "", "cached": True, "seconds": 0.0})
+            known["command"] = known["command"] or str(span.attributes.get(_COMMAND, ""))
+            known["cached"] = known["cached"] and bool(span.attributes.get(_CACHED))
+            known["seconds"] = round(known["seconds"] + max(span.end - span.start, 0) / 1e9, 3)
+        return list(found.values())[:_SHOWN_STEPS]
 
     def wait_settled(self, stage: str, *, timeout: float) -> None:
         """Wait until everything about a stage that has just ended has probably arrived, at most `timeout` seconds."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from ci.commands.surroundings import add_json, asked
+from ci.commands.surroundings import add_json, add_selection, asked, selected
 from ci.exits import Exit
 from ci.simulate import add_options
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 def configure(command: argparse.ArgumentParser) -> None:
     """Add the options of a plan and of an event to simulate."""
-    command.add_argument("--only", action="append", default=[], metavar="STAGE", help="run this stage and what it needs (repeatable)")
+    add_selection(command)
     add_json(command)
     add_options(command)
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Print the plan."""
-    plan, facts = asked(arguments, arguments.only)
+    plan, facts = asked(arguments, selected(arguments))
     if arguments.json:
         sys.stdout.write(plan.to_json())
         return Exit.PASSED

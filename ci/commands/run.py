@@ -6,13 +6,16 @@ import argparse
 import os
 import sys
 
-from ci.commands.surroundings import add_json, print_json, surroundings
+from ci.commands.surroundings import add_json, add_selection, print_json, selected, surroundings
 from ci.errors import UsageError
 
 
 def configure(command: argparse.ArgumentParser) -> None:
     """Add the options of a run; `--extra` is what the command line puts everything after `--` behind."""
-    command.add_argument("--only", action="append", default=[], metavar="STAGE", help="run this stage and what it needs (repeatable)")
+    add_selection(command)
+    command.add_argument(
+        "--resume", default="", metavar="RUN", help="go on with a run: what passed there is not repeated; last is the latest"
+    )
     command.add_argument("--engine", default="", metavar="ENGINE", help="pocket, dagger, or a Dagger runner host")
     command.add_argument("--quiet", action="store_true", help="print only failures and the result")
     add_json(command)
@@ -27,13 +30,18 @@ def main(arguments: argparse.Namespace) -> int:
     from ci.policy import under_policy
     from ci.report import choose as choose_report
     from ci.request import Request
+    from ci.resume import load
     from ci.runner import execute
+    from ci.selection import Selection
 
     here = surroundings()
-    plan = make_plan(here.config, here.facts, here.stages, only=arguments.only)
+    selection, extra, resumed = selected(arguments), _extra(arguments), None
+    if arguments.resume:
+        resumed = load(here.root, arguments.resume)
+        selection = resumed.selection if selection == Selection() else selection
+        extra = extra or resumed.extra
+    plan = make_plan(here.config, here.facts, here.stages, selection=selection)
     config = under_policy(here.config, plan.permits)
-    if arguments.extra and len(arguments.only) != 1:
-        raise UsageError("arguments after -- go to one stage", hint="name it: run --only test -- -k name")
     request = Request(
         started=STARTED,
         config=config,
@@ -43,10 +51,20 @@ def main(arguments: argparse.Namespace) -> int:
         root=here.root,
         cache=here.cache,
         engine=choose(arguments.engine, config.engine, os.environ),
-        extra={arguments.only[0]: tuple(arguments.extra)} if arguments.extra else {},
+        extra=extra,
+        selection=selection,
+        resume=resumed,
     )
     stream = sys.stderr if arguments.json else sys.stdout
     record = execute(request, choose_report(stream, os.environ, quiet=arguments.quiet or arguments.json))
     if arguments.json:
         print_json(record.to_json())
     return int(record.exit or 0)
+
+
+def _extra(arguments: argparse.Namespace) -> dict[str, tuple[str, ...]]:
+    if not arguments.extra:
+        return {}
+    if len(arguments.only) != 1:
+        raise UsageError("arguments after -- go to one stage", hint="name it: run --only test -- -k name")
+    return {arguments.only[0]: tuple(arguments.extra)}

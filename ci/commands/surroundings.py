@@ -11,12 +11,13 @@ from ci.errors import UsageError
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from ci.config.model import Config
     from ci.facts import Facts
     from ci.plan import Plan
     from ci.schedule import Schedule
+    from ci.selection import Selection
     from ci.stage import Stage
 
 
@@ -50,14 +51,14 @@ def surroundings() -> Surroundings:
     return Surroundings(root=root, cache=cache, config=config, facts=collect(root, os.environ), stages=STAGES)
 
 
-def asked(arguments: argparse.Namespace, only: Sequence[str] = ()) -> tuple[Plan, Facts]:
+def asked(arguments: argparse.Namespace, selection: Selection | None = None) -> tuple[Plan, Facts]:
     """Return the plan, and the facts that it was made from: those of here and now, or of the event that is asked about."""
     from ci.plan import make_plan
     from ci.simulate import is_asked_for, simulate
 
     here = surroundings()
     facts = simulate(here.root, here.config, arguments) if is_asked_for(arguments) else here.facts
-    return make_plan(here.config, facts, here.stages, only=only), facts
+    return make_plan(here.config, facts, here.stages, selection=selection), facts
 
 
 def schedule_of(here: Surroundings) -> Schedule:
@@ -74,6 +75,31 @@ def schedule_of(here: Surroundings) -> Schedule:
         stages=here.stages,
         memo=Memo(here.cache, here.root),
         engine=choose("", here.config.engine, os.environ),
+    )
+
+
+def add_selection(command: argparse.ArgumentParser) -> None:
+    """Add the options that pick stages."""
+
+    def several(option: str, text: str, **more: Any) -> None:
+        command.add_argument(option, action="append", default=[], metavar="STAGE", help=f"{text} (repeatable)", **more)
+
+    several("--only", "run this stage and what it needs")
+    several("--skip", "leave out this stage and what needs it")
+    several("--from", "run this stage and everything after it again", dest="start")
+    several("--force", "run this stage again, whatever is remembered; without a name every stage", nargs="?", const="")
+
+
+def selected(arguments: argparse.Namespace) -> Selection:
+    """Return what the options of `add_selection` say."""
+    from ci.selection import Selection
+
+    return Selection(
+        only=tuple(arguments.only),
+        skip=tuple(arguments.skip),
+        start=tuple(arguments.start),
+        force=tuple(name for name in arguments.force if name),
+        everything="" in arguments.force,
     )
 
 

@@ -19,8 +19,8 @@ def configure(command: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Print the explanation."""
-    from ci.plan import unknown_stage
     from ci.report.why import explain
+    from ci.selection import unknown_stage
 
     here = surroundings()
     if arguments.stage not in here.stages:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import secrets
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +12,7 @@ import dagger
 
 from ci.base import choice, environment
 from ci.base.tree import FIXED_TIME
+from ci.failures import ended_with, hint_for
 from ci.stage import Context, InfraError, StageFailed
 
 if TYPE_CHECKING:
@@ -88,9 +88,9 @@ def _below(patterns: Sequence[str]) -> list[str]:
     return [form for pattern in patterns for form in (pattern, f"{pattern}/**")]
 
 
-def once(container: dagger.Container) -> dagger.Container:
+def once(ctx: Context, container: dagger.Container) -> dagger.Container:
     """Let the following step run even where the engine remembers its result: a measurement is made, not looked up."""
-    return container.with_env_variable("WEIGHBRIDGE_ONCE", secrets.token_hex(8))
+    return container.with_env_variable("WEIGHBRIDGE_ONCE", ctx.measurement)
 
 
 @contextmanager
@@ -104,7 +104,8 @@ def subject_fault(what: str, *, hint: str = "") -> Iterator[None]:
         command = " ".join(error.command[:6])
         if blamed := _MACHINE.search(said):
             raise InfraError(f"{what}: {blamed.group(0)}\n{tail}", hint="is the package index reachable from this machine?") from error
-        raise StageFailed(f"{what} failed: {command} … ended with exit code {error.exit_code}", tail=tail, hint=hint) from error
+        ended = ended_with(error.exit_code)
+        raise StageFailed(f"{what} failed: {command} …: {ended}", tail=tail, hint=hint_for(error.exit_code) or hint) from error
 
 
 @lru_cache(maxsize=1)

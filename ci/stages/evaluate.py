@@ -119,7 +119,7 @@ def _client(ctx: Context, service: dagger.Service) -> dagger.Container:
         "seed": _SEED,
     }
     return (
-        common.once(choice.container(ctx.dag, ctx.base))
+        common.once(ctx, choice.container(ctx.dag, ctx.base))
         .with_service_binding("model", service)
         .with_mounted_directory("/evals", host_tree(ctx, ctx.subject / ctx.config.subject.evals))
         .with_mounted_file("/client.py", ctx.dag.host().file(str(PROGRAM)))

@@ -80,7 +80,7 @@ async def _pytest(ctx: Context) -> tuple[int, str, Path]:
     for name, value in sorted(config.build.env.items()):
         container = container.with_env_variable(name, value)
     container = await (
-        common.once(container.with_workdir(config.build.workdir).with_env_variable("COVERAGE_FILE", "/tmp/coverage"))
+        common.once(ctx, container.with_workdir(config.build.workdir).with_env_variable("COVERAGE_FILE", "/tmp/coverage"))
         .with_exec(["mkdir", "-p", "/reports"])
         .with_exec(
             ["python3", "-m", "pytest", test.path, *arguments, *(measured if test.coverage else []), *test.args, *ctx.extra],
