@@ -48,5 +48,6 @@ COMMANDS = (
     Command("history", "list the last runs"),
     Command("stages", "list the stages"),
     Command("config", "print the JSON Schema of the configuration"),
+    Command("init", "write the files with which the pipeline runs in a repository that has none of them"),
     Command("version", "print the version"),
 )

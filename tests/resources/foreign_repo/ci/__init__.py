@@ -1,0 +1,1 @@
+"""Helpers of this repository's own pipeline; nothing to do with anybody else's package of that name."""

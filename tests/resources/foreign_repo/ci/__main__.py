@@ -1,0 +1,1 @@
+raise SystemExit("this is the repository's own ci package")
