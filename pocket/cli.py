@@ -8,10 +8,11 @@ USAGE = """usage: pocket COMMAND
 
   session              serve one Dagger SDK session (SDKs start this: _EXPERIMENTAL_DAGGER_CLI_BIN=pocket)
   run [--] CMD…        run a program with a session in its environment
+  shell IMAGE [-- CMD…]   a shell, or a command, in a throw-away container of an image or archive (shell --help)
   doctor [--json]      say what works on this machine, and how to mend what does not
   tier                 print the tier that would be used: root, subuid or single-uid
-  du                   say what the cache holds
-  prune [--max-bytes N] [--all]   make the cache smaller
+  du [--json]          say what the cache holds
+  prune --max-bytes N | --all [--json]   make the cache smaller: what was used longest ago goes
   version              print the version
 
 The cache is $POCKET_CACHE, else $WEIGHBRIDGE_CACHE/pocket, else ~/.cache/weighbridge/pocket.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from pocket import __version__
 from pocket.cli import USAGE
@@ -18,7 +21,7 @@ from pocket.store.store import Store, default_root
 def run(command: str, argv: list[str]) -> int:
     """Run one command; gives the exit code."""
     table: dict[str, Callable[[list[str]], int]] = {
-        "run": _run, "doctor": _doctor, "tier": _tier, "du": _du, "prune": _prune, "version": _version,
+        "run": _run, "shell": _shell, "doctor": _doctor, "tier": _tier, "du": _du, "prune": _prune, "version": _version,
     }  # fmt: skip
     if command not in table:
         print(f"pocket: unknown command {command!r}\n\n{USAGE}", end="", file=sys.stderr)
@@ -30,21 +33,26 @@ def run(command: str, argv: list[str]) -> int:
         return 1
 
 
-def _version(_: list[str]) -> int:
+def _version(argv: list[str]) -> int:
+    _parser("version", "Print the version.").parse_args(argv)
     print(f"pocket {__version__}")
     return 0
 
 
-def _tier(_: list[str]) -> int:
+def _tier(argv: list[str]) -> int:
+    _parser("tier", "Print the tier that a session would use: root, subuid or single-uid.").parse_args(argv)
     print(enter_tier().name)
     return 0
 
 
 def _run(argv: list[str]) -> int:
     command = argv[1:] if argv[:1] == ["--"] else argv
-    if not command:
-        print("usage: pocket run [--] COMMAND…", file=sys.stderr)
-        return 2
+    if not command or command[0] in ("-h", "--help"):
+        print(
+            "usage: pocket run [--] CMD…\n\nRun a program with a session in its environment; its exit code is ours.",
+            file=sys.stderr,
+        )
+        return 0 if command else 2
     with subprocess.Popen([sys.executable, "-m", "pocket", "session"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as session:
         assert session.stdout is not None
         line = session.stdout.readline()
@@ -64,11 +72,24 @@ def _run(argv: list[str]) -> int:
             session.stdin.close()
 
 
+def _shell(argv: list[str]) -> int:
+    from pocket.shell import main
+
+    return main(argv)
+
+
+def _parser(command: str, about: str) -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(prog=f"pocket {command}", description=about, allow_abbrev=False)
+
+
 def _doctor(argv: list[str]) -> int:
     from pocket.sandbox.probe import run_all
 
+    parser = _parser("doctor", "Try what a session needs on this machine; the exit code is 1 when something is missing.")
+    parser.add_argument("--json", action="store_true", help="print a list of objects: name, status, detail, fix")
+    asked = parser.parse_args(argv)
     found = run_all(default_root())
-    if "--json" in argv:
+    if asked.json:
         print(json.dumps([{"name": p.name, "status": p.status, "detail": p.detail, "fix": p.fix} for p in found], indent=1))
     else:
         for p in found:
@@ -76,33 +97,41 @@ def _doctor(argv: list[str]) -> int:
     return 1 if any(p.status == "fail" for p in found) else 0
 
 
-def _open() -> Store:
-    return Store.open(default_root(), tier=enter_tier().name)
-
-
-def _du(_: list[str]) -> int:
-    store = _open()
-    try:
-        print(store.du().describe())
-    finally:
-        store.close()
+def _du(argv: list[str]) -> int:
+    parser = _parser("du", "Say what the cache holds.")
+    parser.add_argument("--json", action="store_true", help="print an object: bytes of layers, blobs, volumes, other, total; counts")
+    asked = parser.parse_args(argv)
+    with _opened() as store:
+        found = store.du()
+    print(json.dumps(found.to_json()) if asked.json else found.describe())
     return 0
 
 
 def _prune(argv: list[str]) -> int:
-    limit = None
-    if "--max-bytes" in argv:
-        try:
-            limit = int(argv[argv.index("--max-bytes") + 1])
-        except (ValueError, IndexError):
-            print("pocket: --max-bytes takes a number of bytes", file=sys.stderr)
-            return 2
-    elif "--all" not in argv:
-        print("usage: pocket prune --max-bytes N | --all", file=sys.stderr)
-        return 2
-    store = _open()
+    parser = _parser("prune", "Remove what was used longest ago. What running sessions use stays.")
+    how = parser.add_mutually_exclusive_group(required=True)
+    how.add_argument("--max-bytes", type=_bytes, metavar="N", help="until the cache takes at most N bytes (1.5G, 200M, 4096)")
+    how.add_argument("--all", action="store_true", help="remove everything, cache volumes too")
+    parser.add_argument("--json", action="store_true", help="print an object: removed, freed, left, in_use")
+    asked = parser.parse_args(argv)
+    with _opened() as store:
+        found = store.prune(max_bytes=asked.max_bytes, volumes=asked.all)
+    print(json.dumps(found.to_json()) if asked.json else found.describe())
+    return 0
+
+
+def _bytes(text: str) -> int:
+    """Read a number of bytes, with a decimal unit or none."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kMGT]?)B?", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of bytes, such as 1.5G")
+    return int(float(match[1]) * 1000 ** " kMGT".index(match[2] or " "))
+
+
+@contextlib.contextmanager
+def _opened() -> Iterator[Store]:
+    store = Store.open(default_root(), tier=enter_tier().name)
     try:
-        print(store.prune(max_bytes=limit, volumes="--all" in argv).describe())
+        yield store
     finally:
         store.close()
-    return 0

@@ -85,16 +85,26 @@ async def _fetch(engine: Engine, client: Client, reference: Reference, platform:
 
 async def _from_archive(engine: Engine, reference: Reference, path: Path) -> tuple[ImageConfig, Snapshot, str]:
     try:
-        found = path.stat()
+        config, snapshot, digest = await open_archive(engine, path)
     except OSError as e:
         raise PocketError(f"{ARCHIVES}: cannot read {path} for {reference}: {e.strerror}", hint="correct the path, or leave it out") from e
+    return config, snapshot, str(reference.with_digest(digest)) if digest else str(reference)
+
+
+async def open_archive(engine: Engine, path: Path) -> tuple[ImageConfig, Snapshot, str]:
+    """Give the configuration, file system and digest of the image in an archive of this machine, which is unpacked once.
+
+    Raises:
+        OSError: it cannot be read.
+        PocketError: it holds no image.
+    """
+    found = path.stat()
     key = digest_of(["stand-in", str(path), found.st_size, found.st_mtime_ns, found.st_ino])
     known = known_image(engine.store, key)
     if known is None:
         known = await engine.blocking(load_archive, engine.store, path, "", key)
     record = engine.store.actions.get(key)
-    digest = record["digest"] if record else ""
-    return (*known, str(reference.with_digest(digest)) if digest else str(reference))
+    return (*known, record["digest"] if record else "")
 
 
 def _key(digest: str, platform: str) -> str:

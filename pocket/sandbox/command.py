@@ -6,6 +6,7 @@ What a command that cannot be executed prints, and its exit code 1, are those of
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import resource
 import signal
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 # Docker's: chown dac_override fowner fsetid kill setgid setuid setpcap net_bind_service net_raw sys_chroot mknod audit_write setfcap
 _CAPABILITIES = sum(1 << bit for bit in (0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31))
+_TIOCSCTTY = 0x540E
 _MESSAGES = {errno.EACCES: "permission denied", errno.ENOENT: "no such file or directory", errno.ENOEXEC: "exec format error"}
 
 
@@ -47,6 +49,8 @@ def execute(spec: ExecSpec, tier: Tier, user: User, streams: tuple[int, int, int
     for target, fd in enumerate(streams):
         os.dup2(fd, target)
     linux.close_on_exec_from(3)
+    if spec.tty:
+        fcntl.ioctl(0, _TIOCSCTTY, 0)  # signals of its keys go to whatever it runs in the foreground
     os.chdir(spec.cwd)
     environment = _environment(spec, user)
     _become(spec, tier, user)

@@ -141,14 +141,13 @@ def _run(host: Host, request: Request, ground: rootfs.Ground, child: _Command | 
         child = _fork_command(host, insecure=spec.insecure)
     root = rootfs.enter(spec, host.tier, ground)
     user = users.resolve(spec.user)
-    stdin, files = _redirects(request, spec)
+    streams, files = _terminal(user, host.tier) if spec.tty else _redirects(request, spec)
     made_cwd = _working_directory(spec, host.tier, user)
     owner = (user.uid, user.gid) if host.tier.name == "single-uid" else None
     setup = ("setup", tuple(root.stubs), tuple(root.mount_stubs), made_cwd, owner, tuple(root.notes), tuple(files))
     send(request.control, setup, list(files.values()))
     for fd in files.values():
         os.close(fd)
-    streams = (stdin, *request.streams[1:])
     if child is None:
         command.prepare(host.tier, host.nofile, insecure=spec.insecure)
         _execute(host, request.control, spec, user, streams)
@@ -207,7 +206,15 @@ def _loopback_up() -> None:
         fcntl.ioctl(s, _SIOCSIFFLAGS, struct.pack("16sH22x", b"lo", flags | _IFF_UP))
 
 
-def _redirects(request: Request, spec: ExecSpec) -> tuple[int, dict[int, int]]:
+def _terminal(user: users.User, tier: Tier) -> tuple[tuple[int, int, int], dict[int, int]]:
+    """Open a terminal of the container's own devices: the command's side for its streams, the other one for the session."""
+    session, side = os.openpty()
+    if tier.name != "single-uid":
+        os.fchown(side, user.uid, -1)
+    return (side, side, side), {0: session}
+
+
+def _redirects(request: Request, spec: ExecSpec) -> tuple[tuple[int, int, int], dict[int, int]]:
     """Open the files that streams are redirected to, before the working directory is made (an observed order)."""
     stdin, files = request.streams[0], {}
     if spec.redirect_stdin:
@@ -215,7 +222,7 @@ def _redirects(request: Request, spec: ExecSpec) -> tuple[int, dict[int, int]]:
     for stream, path in ((1, spec.redirect_stdout), (2, spec.redirect_stderr)):
         if path:
             files[stream] = _open_redirect(spec, path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    return stdin, files
+    return (stdin, *request.streams[1:]), files
 
 
 def _open_redirect(spec: ExecSpec, path: str, flags: int) -> int:

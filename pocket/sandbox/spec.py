@@ -69,6 +69,8 @@ class ExecSpec:
     hosts: further lines of /etc/hosts. resolv: content of /etc/resolv.conf (None: the host's, as it is now).
     devices: paths of host devices that appear at the same path.
     insecure: every capability, no masked paths, no seccomp filter beyond what the tier needs.
+    stdin: bytes, a file, or an open descriptor, which stays the caller's. tty: the streams are a terminal of the container, whose
+        other side `Process.terminal` gives; the descriptors given for the streams are then not used.
     timeout: seconds until SIGTERM, then `grace` seconds until SIGKILL; None is for ever.
     """
 
@@ -81,7 +83,8 @@ class ExecSpec:
     cwd: str = "/"
     user: str = ""
     hostname: str = "dagger"
-    stdin: bytes | Path | None = None
+    stdin: bytes | Path | int | None = None
+    tty: bool = False
     redirect_stdin: str | None = None
     redirect_stdout: str | None = None
     redirect_stderr: str | None = None

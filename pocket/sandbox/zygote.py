@@ -109,6 +109,7 @@ class Process:
         self._oom_before = oom.kills()
         loop = asyncio.get_running_loop()
         self._started: asyncio.Future[None] = loop.create_future()
+        self._standing: asyncio.Future[None] = loop.create_future()
         self._result: asyncio.Future[Outcome] = loop.create_future()
         control.setblocking(False)
         loop.add_reader(control.fileno(), self._readable)
@@ -145,6 +146,11 @@ class Process:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
+    async def terminal(self) -> int | None:
+        """Wait until the container stands and give our side of its terminal, to be closed by the caller; None without one."""
+        await asyncio.shield(self._standing)
+        return self._files.pop(0, None)
+
     def fill_redirects(self, *, stdout: bytes, stderr: bytes) -> None:
         """Write the redirected streams into their files in the container; call it after `wait` and before committing.
 
@@ -180,6 +186,7 @@ class Process:
             case "setup":
                 self._setup = tuple(rest[:5])
                 self._files = dict(zip(rest[5], fds, strict=True))
+                self._standing.set_result(None)
             case "exit":
                 self._ended(self._outcome(rest[0], timed_out=rest[1]))
             case "step":
@@ -203,6 +210,8 @@ class Process:
     def _ended(self, result: Outcome | SandboxError | None) -> None:
         """Take the first result there is; a container that ends without one was killed from outside."""
         self._set_started()
+        if not self._standing.done():
+            self._standing.set_result(None)
         self._loop.remove_reader(self._control.fileno())
         self._control.close()
         if self._pidfd >= 0:
@@ -248,4 +257,6 @@ def _memory(name: str, data: bytes) -> int:
 def _stdin(spec: ExecSpec) -> int:
     if isinstance(spec.stdin, bytes):
         return _memory("stdin", spec.stdin)
+    if isinstance(spec.stdin, int):
+        return os.dup(spec.stdin)
     return os.open(spec.stdin if isinstance(spec.stdin, Path) else "/dev/null", os.O_RDONLY)

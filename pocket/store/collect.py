@@ -6,7 +6,7 @@ Records need no bookkeeping of references: one that names a removed layer is no 
 import contextlib
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +34,10 @@ class Usage:
         """Bytes in all."""
         return self.layers + self.blobs + self.volumes + self.other
 
+    def to_json(self) -> dict[str, int]:
+        """Return the numbers (bytes, and counts) for a script."""
+        return {**asdict(self), "total": self.total}
+
     def describe(self) -> str:
         """Return the lines that `pocket du` prints."""
         rows = [
@@ -54,6 +58,10 @@ class Pruned:
     freed: int
     left: int
     in_use: int
+
+    def to_json(self) -> dict[str, int]:
+        """Return the numbers (entries and bytes) for a script."""
+        return asdict(self)
 
     def describe(self) -> str:
         """Return the line that `pocket prune` prints."""

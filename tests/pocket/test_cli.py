@@ -16,7 +16,7 @@ def test_help(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_every_command_is_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ("session", "run", "doctor", "tier", "du", "prune", "version"):
+    for command in ("session", "run", "shell", "doctor", "tier", "du", "prune", "version"):
         assert f"\n  {command}" in cli.USAGE
 
 
