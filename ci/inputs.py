@@ -166,7 +166,7 @@ def differences(before: Inputs, after: Inputs) -> list[str]:
     """Return what changed between two inputs, in words, the most telling first."""
     said = [
         *_named(before.files, after.files, "{}"),
-        *_named(_flat(before.config), _flat(after.config), "{} in the configuration"),
+        *_named(_flat(before.config), _flat(after.config), "{} in the configuration", show=True),
         *_named(before.facts, after.facts, "{}"),
     ]
     said += [f"{name}'s result changed" for name in after.needs if before.needs.get(name) != after.needs[name]]
@@ -181,7 +181,7 @@ def differences(before: Inputs, after: Inputs) -> list[str]:
     return said
 
 
-def _named(before: Mapping[str, Any], after: Mapping[str, Any], what: str) -> list[str]:
+def _named(before: Mapping[str, Any], after: Mapping[str, Any], what: str, *, show: bool = False) -> list[str]:
     said = []
     for name in sorted({*before, *after}):
         if name not in before:
@@ -189,8 +189,14 @@ def _named(before: Mapping[str, Any], after: Mapping[str, Any], what: str) -> li
         elif name not in after:
             said.append(f"{what.format(name)} is gone")
         elif before[name] != after[name]:
-            said.append(f"{what.format(name)} changed")
+            values = f" ({_value(before[name])} → {_value(after[name])})" if show else ""
+            said.append(f"{what.format(name)} changed{values}")
     return said
+
+
+def _value(value: Any) -> str:
+    text = str(value) or "nothing"
+    return text if len(text) <= 40 else text[:39] + "…"
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -26,8 +26,11 @@ INPUTS = Inputs(
     [
         ({}, []),
         ({"files": {"a.py": "x", "c.py": "2"}}, ["a.py changed", "b.py is gone", "c.py is new"]),
-        ({"config": {**INPUTS.config, "build": {"port": 1, "entrypoint": ["python"]}}}, ["build.port in the configuration changed"]),
-        ({"config": {**INPUTS.config, "suites": [{"floor": 0.8}]}}, ["suites[0].floor in the configuration changed"]),
+        (
+            {"config": {**INPUTS.config, "build": {"port": 1, "entrypoint": ["python"]}}},
+            ["build.port in the configuration changed (8000 → 1)"],
+        ),
+        ({"config": {**INPUTS.config, "suites": [{"floor": 0.8}]}}, ["suites[0].floor in the configuration changed (0.9 → 0.8)"]),
         ({"needs": {"build": "x"}}, ["build's result changed"]),
         ({"facts": {"commit": "x"}}, ["commit changed"]),
         ({"base": "sha256:x"}, ["the base image changed (sha256:7 → sha256:x)"]),

@@ -15,7 +15,9 @@ from ci.facts import Facts
 from ci.plan import make_plan
 from ci.record import RunRecord, StageEntry
 from ci.request import Request
+from ci.resume import Resumed
 from ci.runner import execute
+from ci.selection import Selection
 from ci.stage import Base, Context, InputSpec, Stage, StageResult
 
 CONFIG = """\
@@ -120,23 +122,33 @@ class Pipeline:
         """Add a stage."""
         self.stages[name] = stage(name, work, **options)
 
-    def request(self, *, only: tuple[str, ...] = (), extra: Mapping[str, tuple[str, ...]] | None = None) -> Request:
+    def request(
+        self,
+        *,
+        only: tuple[str, ...] = (),
+        extra: Mapping[str, tuple[str, ...]] | None = None,
+        selection: Selection | None = None,
+        resume: Resumed | None = None,
+    ) -> Request:
         """Give what would be run."""
+        selection = selection or Selection(only=only)
         return Request(
             config=self.config,
             facts=self.facts,
-            plan=make_plan(self.config, self.facts, self.stages, only=only),
+            plan=make_plan(self.config, self.facts, self.stages, selection=selection),
             stages=self.stages,
             root=self.root,
             cache=self.cache,
             engine=self.engine,
             extra=extra or {},
+            selection=selection,
+            resume=resume,
             resolve_base=self._resolve,
         )
 
-    def run(self, seen: Seen | None = None, *, only: tuple[str, ...] = (), extra: Mapping[str, tuple[str, ...]] | None = None) -> RunRecord:
-        """Carry it out."""
-        return execute(self.request(only=only, extra=extra), seen or Seen())
+    def run(self, seen: Seen | None = None, **options: Any) -> RunRecord:
+        """Carry it out; `options` are those of `request`."""
+        return execute(self.request(**options), seen or Seen())
 
     async def _resolve(self, _config: BaseConfig, _root: Path, _cache: Path) -> Base:
         return Base(kind="host", wanted="some/image", identity=self.base, description="a base", tried=("some/image: no route",))
