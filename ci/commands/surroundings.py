@@ -40,15 +40,16 @@ def surroundings() -> Surroundings:
 
     """
     from ci.config.load import load
+    from ci.custom import all_stages
     from ci.facts import collect
     from ci.paths import CONFIG, cache_root, find_root
-    from ci.stages import STAGES
 
     root, cache = find_root(Path.cwd()), cache_root()
     config = load(root / CONFIG, name=CONFIG, cache=cache)
     if not (root / config.subject.path).is_dir():
         raise UsageError(f"the subject's directory {config.subject.path} does not exist", where=CONFIG)
-    return Surroundings(root=root, cache=cache, config=config, facts=collect(root, os.environ), stages=STAGES)
+    stages = all_stages(config, root)
+    return Surroundings(root=root, cache=cache, config=config, facts=collect(root, os.environ), stages=stages)
 
 
 def asked(arguments: argparse.Namespace, selection: Selection | None = None) -> tuple[Plan, Facts]:

@@ -40,9 +40,14 @@ class RunConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageConfig:
-    """What one stage may take; what is not said here is as `run` says."""
+    """What one stage may take, and where a stage of the repository's own is; what is not said here is as `run` says."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    use: str = ""
+    """Import path of a stage of your own, `module:Class`, below the repository root; the standard stages need none."""
+    before: tuple[str, ...] = ()
+    """For a stage of your own: the stages that wait for it."""
 
     timeout: Seconds | None = None
     """How long it may work, in seconds."""

@@ -46,12 +46,14 @@ def imported(root: Path, *arguments: str) -> set[str]:
     return {name.partition(".")[0] for name in done.stderr.split()}
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("run", "--help"), ("stages",), ("version",)])
+@pytest.mark.parametrize("arguments", [("--help",), ("run", "--help"), ("init", "--help"), ("version",)])
 def test_what_asks_for_words_only_imports_nothing_slow(root: Path, arguments: tuple[str, ...]) -> None:
     assert imported(root, *arguments) & SLOW == set()
 
 
-@pytest.mark.parametrize("arguments", [("plan",), ("plan", "--json"), ("plan", "--draft"), ("graph",), ("validate",), ("why", "build")])
+@pytest.mark.parametrize(
+    "arguments", [("plan",), ("plan", "--json"), ("plan", "--draft"), ("graph",), ("stages",), ("validate",), ("why", "build")]
+)
 def test_the_second_time_plan_validate_and_why_import_nothing_slow(root: Path, arguments: tuple[str, ...]) -> None:
     assert ci(root, "validate").returncode == 0
     assert imported(root, *arguments) & SLOW == set()
