@@ -49,7 +49,7 @@ def test_what_passed_is_not_repeated_even_without_a_memo(tmp_path: Path, calls: 
     shutil.rmtree(tmp_path / "cache")
     again = made(tmp_path, calls, new=False)
     record = again.run(resume=load(again.root, "last"))
-    assert calls == ["validate", "build", "test", "push", "push"] or calls == ["validate", "test", "build", "push", "push"]
+    assert sorted(calls) == ["build", "push", "push", "test", "validate"]
     assert (record.exit, record.resumed) == (0, failed.id)
     assert statuses(record) == {"validate": "reused", "build": "reused", "test": "reused", "push": "passed"}
     assert record.stages["build"].why == f"passed in run {failed.id}"
