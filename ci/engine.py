@@ -83,7 +83,7 @@ def pocket_command() -> tuple[str, ...]:
     """Return the command that runs the pocket beside this very package, installed or not."""
     spec = find_spec("pocket")
     if spec is None or spec.origin is None:
-        raise InfraError("the embedded engine is not installed", hint="pip install weighbridge, or --engine dagger")
+        raise InfraError("the embedded engine is not installed", hint="pip install weighbridge, or --engine dagger", lasting=True)
     # -P: what lies in the working directory must not be imported in place of a module that pocket means.
     return (sys.executable, "-P", "-c", _LAUNCH, str(Path(spec.origin).parent.parent))
 
@@ -131,7 +131,7 @@ class Session:
         self._wanted.set()
         await self._ready.wait()
         if self._error or self._client is None:
-            raise self._error or InfraError("the engine's session has ended")
+            raise self._error or InfraError("the engine's session has ended", lasting=True)
         return self._client
 
     async def named(self) -> dict[str, str]:
@@ -152,7 +152,11 @@ class Session:
                 await self._closing.wait()
         except Exception as error:  # noqa: BLE001  the SDK and httpx raise many kinds; all mean that there is no engine
             cause = _cause(error)
-            known = cause if isinstance(cause, InfraError) else InfraError(f"the engine cannot be used: {cause}", hint=self._words())
+            known = (
+                cause
+                if isinstance(cause, InfraError)
+                else InfraError(f"the engine cannot be used: {cause}", hint=self._words(), lasting=True)
+            )
             self._error = self._error or known
         finally:
             self._client = None
@@ -203,7 +207,7 @@ class Session:
         try:
             process = await anyio.open_process(command, env={**kept, **self.environment, **host}, cwd=self.root, start_new_session=True)
         except OSError as error:
-            raise InfraError(f"the engine cannot be started: {error}", hint=f"command: {command[0]}") from error
+            raise InfraError(f"the engine cannot be started: {error}", hint=f"command: {command[0]}", lasting=True) from error
         self._process = process
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._listen, process)
@@ -229,11 +233,13 @@ class Session:
         except (anyio.EndOfStream, anyio.IncompleteRead):
             with anyio.move_on_after(2):  # its last words come through another pipe
                 await self._heard.wait()
-            raise InfraError("the engine ended before it was ready", hint=self._words()) from None
+            raise InfraError("the engine ended before it was ready", hint=self._words(), lasting=True) from None
         except TimeoutError:
-            raise InfraError(f"the engine was not ready within {_START_SECONDS[self.choice.kind]} s", hint=self._words()) from None
+            raise InfraError(
+                f"the engine was not ready within {_START_SECONDS[self.choice.kind]} s", hint=self._words(), lasting=True
+            ) from None
         except (ValueError, KeyError, TypeError):
-            raise InfraError("the engine answered something that is no session", hint=self._words()) from None
+            raise InfraError("the engine answered something that is no session", hint=self._words(), lasting=True) from None
 
     async def _listen(self, process: anyio.abc.Process) -> None:
         """Keep what the engine says on stderr, and notice when it ends without being asked."""
@@ -253,7 +259,7 @@ class Session:
         self._heard.set()
         await process.wait()
         if not self._closing.is_set() and self._ready.is_set():
-            self._error = InfraError(f"the engine ended in mid-run (exit code {process.returncode})", hint=self._words())
+            self._error = InfraError(f"the engine ended in mid-run (exit code {process.returncode})", hint=self._words(), lasting=True)
             self.on_death(self._error)
 
     def _take(self, line: str) -> None:

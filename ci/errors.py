@@ -31,7 +31,11 @@ class UsageError(WeighbridgeError):
 
 
 class InfraError(WeighbridgeError):
-    """Something outside the subject is at fault: engine, network, registry, GPU, disk."""
+    """Something outside the subject is at fault: engine, network, registry, GPU, disk.
 
-    def __init__(self, message: str, *, where: str = "", hint: str = "") -> None:
+    `lasting` says that trying again does not help: a full disk, a refused login, a machine without a GPU.
+    """
+
+    def __init__(self, message: str, *, where: str = "", hint: str = "", lasting: bool = False) -> None:
         super().__init__(message, where=where, hint=hint, exit=Exit.INFRA)
+        self.lasting = lasting

@@ -27,6 +27,9 @@ _DISK = {
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
     errno.ENOMEM: "the machine has no memory left",
 }
+# What an engine says when trying again would only say it again.
+_LASTING = ("No space left on device", "Disk quota exceeded", "Permission denied", "Read-only file system", "no NVIDIA GPU")
+_KILLED = 128 + 9
 
 
 class Bug(WeighbridgeError):
@@ -51,6 +54,18 @@ def classify(error: BaseException) -> WeighbridgeError:
     return next(problem for problem in found if problem.exit == code)
 
 
+def ended_with(code: int) -> str:
+    """Word the exit code of a step; 137 says that it was killed, which the kernel does when memory runs out."""
+    return f"killed (exit code {code}), probably for lack of memory" if code == _KILLED else f"exit code {code}"
+
+
+def hint_for(code: int) -> str:
+    """Return what to do about the exit code of a step, where that is known."""
+    if code == _KILLED:
+        return "run it where there is more memory, or make it use less: a smaller batch, fewer workers, a lower run.concurrency"
+    return "the program crashed (segmentation fault); a native library may not fit this machine" if code == 128 + 11 else ""
+
+
 def tail_of(text: str) -> str:
     """Return the last lines of a program's output."""
     return "\n".join(text.rstrip().splitlines()[-_TAIL_LINES:])
@@ -72,11 +87,12 @@ def _one(error: BaseException) -> WeighbridgeError:
     if sdk is not None and isinstance(error, sdk.ExecError):
         command = " ".join(error.command)
         shown = command if len(command) <= 200 else command[:197] + "..."
-        return StageFailed(f"exit code {error.exit_code}: {shown}", tail=tail_of(error.stderr or error.stdout or ""))
+        said = tail_of(error.stderr or error.stdout or "")
+        return StageFailed(f"{ended_with(error.exit_code)}: {shown}", tail=said, hint=hint_for(error.exit_code))
     if sdk is not None and isinstance(error, sdk.DaggerError):
-        return InfraError(f"the engine: {error}")
+        return InfraError(f"the engine: {error}", lasting=any(words in str(error) for words in _LASTING))
     if isinstance(error, OSError) and error.errno in _DISK:
-        return InfraError(str(error), hint=_DISK[error.errno])
+        return InfraError(str(error), hint=_DISK[error.errno], lasting=True)
     if isinstance(error, (ConnectionError, TimeoutError)) or type(error).__module__.partition(".")[0] in {"httpx", "httpcore", "gql"}:
         return InfraError(f"{type(error).__name__}: {error}")
     return Bug(error)

@@ -155,6 +155,10 @@ class Context:
     """Arguments after `--` on the command line, for the one stage named with `--only`."""
     measurement: str = ""
     """Part of the keys of steps that measure: they run again in every run of the stage, unless it is the one of a run that passed."""
+    gpus: tuple[str, ...] = ()
+    """The GPUs that are this stage's for as long as it works, as `experimental_with_gpu` takes them; without any, it has none."""
+    device: str = ""
+    """The names of these GPUs; empty when it has none."""
     session: dagger.Client | None = None
     resolved_base: Base | None = None
 
@@ -162,14 +166,14 @@ class Context:
     def dag(self) -> dagger.Client:
         """The Dagger client of this run."""
         if self.session is None:
-            raise InfraError("this stage declared that it needs no engine, and asked for one")
+            raise InfraError("this stage declared that it needs no engine, and asked for one", lasting=True)
         return self.session
 
     @property
     def base(self) -> Base:
         """The resolved base image."""
         if self.resolved_base is None:
-            raise InfraError("this stage declared that it needs no base image, and asked for one")
+            raise InfraError("this stage declared that it needs no base image, and asked for one", lasting=True)
         return self.resolved_base
 
     def artifacts(self, digest: str, suffix: str = ".tar") -> Path:
@@ -223,6 +227,8 @@ class Stage:
     needs: tuple[str, ...] = ()
     engine: bool = True
     """Whether the stage needs an engine at all."""
+    gpu: bool = False
+    """Whether the stage takes a GPU where the machine has one; the configuration may ask for more, or for none."""
     gone: Callable[[Mapping[str, Any], Config, Path, Path], str] = _always
     """`gone(result JSON, config, root, cache)`: why a remembered result cannot be reused (its artefact is missing), or an empty string.
 

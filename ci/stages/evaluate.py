@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import dagger
 from dagger import ReturnType
 
-from ci import gate, gpu
+from ci import gate
 from ci.base import choice
 from ci.evalclient import PROGRAM
 from ci.stage import Context, GateBlocked, InfraError, StageFailed, StageResult
@@ -58,10 +58,9 @@ class Result(StageResult):
 
 async def run(ctx: Context, needs: Mapping[str, Any]) -> Result:
     """Ask, judge, record."""
-    device = gpu.found()
-    shown = device or "CPU (no GPU found)"
+    shown = ctx.device or "CPU (no GPU)"
     ctx.progress(shown)
-    summary = await _ask(ctx, needs["build"].digest, with_gpu=bool(device))
+    summary = await _ask(ctx, needs["build"].digest)
     samples = gate.read_samples(ctx.record.artifact("samples.jsonl"))
     verdicts = _judge(ctx, samples, summary["planned"])
     ctx.record.artifact("gate.json").write_text(
@@ -82,10 +81,10 @@ async def run(ctx: Context, needs: Mapping[str, Any]) -> Result:
     )
 
 
-async def _ask(ctx: Context, image: str, *, with_gpu: bool) -> dict[str, Any]:
+async def _ask(ctx: Context, image: str) -> dict[str, Any]:
     """Run service and client; leaves samples.jsonl in the record and returns the client's summary."""
     try:
-        client = await _client(ctx, _service(ctx, image, with_gpu=with_gpu)).sync()
+        client = await _client(ctx, _service(ctx, image)).sync()
         with tempfile.TemporaryDirectory(dir=ctx.cache) as scratch:
             await client.directory("/out").export(scratch)
             summary: dict[str, Any] = json.loads(Path(scratch, "summary.json").read_bytes())
@@ -97,11 +96,11 @@ async def _ask(ctx: Context, image: str, *, with_gpu: bool) -> dict[str, Any]:
     return summary
 
 
-def _service(ctx: Context, image: str, *, with_gpu: bool) -> dagger.Service:
+def _service(ctx: Context, image: str) -> dagger.Service:
     """Start the built image as it will be started everywhere: by its own entrypoint."""
     container = ctx.dag.container().import_(ctx.dag.host().file(str(ctx.artifacts(image)))).with_exposed_port(ctx.config.build.port)
-    if with_gpu:
-        container = container.experimental_with_all_gp_us()
+    if ctx.gpus:
+        container = container.experimental_with_gpu(list(ctx.gpus))
     return container.as_service(use_entrypoint=True)
 
 

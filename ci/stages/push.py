@@ -53,7 +53,7 @@ def _to_layout(cache: Path, target: Path, wanted: Mapping[str, str]) -> None:
             # The layout's own blob directory takes the blobs; the name is entered last.
             stored = archive.read(archive_path(cache, digest), layout.blobs)
             if stored.digest != digest:
-                raise InfraError(f"{archive_path(cache, digest).name} holds {stored.digest}", hint="remove it and run again")
+                raise InfraError(f"{archive_path(cache, digest).name} holds {stored.digest}", hint="remove it and run again", lasting=True)
             layout.put(stored, tag)
     except (PocketError, OSError) as error:
         raise InfraError(f"cannot write the OCI layout {target}: {error}", hint="is the directory writable, and is there space?") from error

@@ -45,7 +45,9 @@ async def to_registry(cache: Path, push: PushConfig, wanted: Mapping[str, str]) 
                 with tempfile.TemporaryDirectory(prefix="push-", dir=cache) as scratch:
                     image = await asyncio.to_thread(archive.read, archive_path(cache, digest), BlobDir(Path(scratch)))
                     if image.digest != digest:
-                        raise InfraError(f"{archive_path(cache, digest).name} holds {image.digest}", hint="remove it and run again")
+                        raise InfraError(
+                            f"{archive_path(cache, digest).name} holds {image.digest}", hint="remove it and run again", lasting=True
+                        )
                     await client.push(target.with_tag(tag), image)
     except (PocketError, OSError) as error:
         hint = getattr(error, "hint", "") or "is the registry up, and may you push there?"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from dagger import ReturnType
 
+from ci.failures import ended_with, hint_for
 from ci.stage import Context, Finding, StageFailed, StageResult
 from ci.stages import common, test_files
 from ci.stages.common import host_tree
@@ -56,7 +57,7 @@ async def run(ctx: Context, needs: Mapping[str, Any]) -> Result:  # noqa: ARG001
             f"{report.failed} failed, {report.passed} passed", tail=tail, findings=report.findings, again=("-k", first) if first else ()
         )
     if code != 0:
-        raise StageFailed(_PYTEST_CODES.get(code, f"pytest ended with exit code {code}"), tail=tail)
+        raise StageFailed(_PYTEST_CODES.get(code, f"pytest: {ended_with(code)}"), tail=tail, hint=hint_for(code))
     test = ctx.config.test
     if test.coverage and not ctx.extra and covered < test.floor:
         raise StageFailed(
@@ -76,7 +77,9 @@ async def _pytest(ctx: Context) -> tuple[int, str, Path]:
     measured = [f"--cov={test.coverage}", "--cov-report=xml:/reports/coverage.xml", "--cov-report=term:skip-covered", "--cov-fail-under=0"]
     arguments = ["--junitxml=/reports/junit.xml", "--override-ini=junit_family=xunit1", "-p", "no:cacheprovider", "--color=no"]
     container = environment.with_mounted_directory(config.build.workdir, host_tree(ctx, ctx.subject, test_files(config)))
-    container = container.with_env_variable("PATH", common.PATH)
+    container = container.with_env_variable("PATH", common.PATH).with_env_variable(
+        "PYTHONPATH", f"{config.build.workdir}/{config.subject.source}"
+    )
     for name, value in sorted(config.build.env.items()):
         container = container.with_env_variable(name, value)
     container = await (

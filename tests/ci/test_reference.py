@@ -18,7 +18,7 @@ def _keys(model: type, prefix: str = "") -> Iterator[str]:
         kind = hints[field.name]
         if isinstance(kind, type) and dataclasses.is_dataclass(kind):
             yield from _keys(kind, f"{prefix}{field.name}.")
-        elif (members := typing.get_args(kind)) and dataclasses.is_dataclass(members[-1]) and members[0] is str:
+        elif (members := typing.get_args(kind)) and isinstance(members[-1], type) and dataclasses.is_dataclass(members[-1]):
             yield from _keys(members[-1], f"{prefix}{field.name}.<name>.")
         else:
             yield prefix + field.name

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from ci import artefact
-from ci.gpu import found
 from pocket.oci import archive
 from pocket.oci.blobs import BlobDir
 
@@ -79,14 +78,3 @@ def test_kinds() -> None:
         "weight.config",
         "weight.config",
     ]
-
-
-def test_gpus_are_named_from_what_the_driver_says(tmp_path: Path) -> None:
-    device, proc = tmp_path / "nvidiactl", tmp_path / "gpus"
-    assert found(device, proc) == ""
-    device.touch()
-    assert found(device, proc) == "NVIDIA GPU"
-    for bus in ("0000:01:00.0", "0000:02:00.0"):
-        (proc / bus).mkdir(parents=True)
-        (proc / bus / "information").write_text("Model: \t\t NVIDIA L4\nIRQ: 1\n")
-    assert found(device, proc) == "2 × NVIDIA L4"
