@@ -31,6 +31,7 @@ T = TypeVar("T")
 PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
 
 _TRACEPARENT: ContextVar[str] = ContextVar("traceparent", default="")
+_GONE: ContextVar[Callable[[], bool]] = ContextVar("gone", default=lambda: False)
 _SPAN: ContextVar[otlp.Span] = ContextVar("span", default=otlp.NO_SPAN)
 
 
@@ -87,9 +88,15 @@ class Engine:
         return await asyncio.to_thread(lambda: self.store.tidily(call, *args, **kwargs))
 
     # --- telling what happens
-    def set_traceparent(self, value: str) -> None:
-        """Take the trace context of the request that is being answered."""
-        _TRACEPARENT.set(value)
+    def set_request(self, traceparent: str, gone: Callable[[], bool]) -> None:
+        """Take the trace context of the request that is being answered, and what tells whether its client has left."""
+        _TRACEPARENT.set(traceparent)
+        _GONE.set(gone)
+
+    @staticmethod
+    def client_gone() -> bool:
+        """Tell whether nobody waits any more for the answer to the request that is being answered."""
+        return _GONE.get()()
 
     def traceparent(self) -> str:
         """Give the trace context of the request that is being answered, or ""."""

@@ -28,12 +28,13 @@ REASONS = {
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request: method, path without query string, lower-case headers, body."""
+    """One request: method, path without query string, lower-case headers, body; `gone` tells whether the client has left."""
 
     method: str
     path: str
     headers: dict[str, str]
     body: bytes
+    gone: Callable[[], bool] = lambda: False
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,7 @@ async def read_request(reader: asyncio.StreamReader, proceed: Callable[[], None]
         headers[name.strip().lower()] = value.strip()
     if headers.get("expect", "").lower() == "100-continue":
         proceed()
-    return Request(parts[0], parts[1].partition("?")[0], headers, await _read_body(reader, headers))
+    return Request(parts[0], parts[1].partition("?")[0], headers, await _read_body(reader, headers), reader.at_eof)
 
 
 async def _read_body(reader: asyncio.StreamReader, headers: dict[str, str]) -> bytes:

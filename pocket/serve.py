@@ -117,7 +117,7 @@ class _Handler:
             return Response(body=prepared)
         if _VERSION.fullmatch(text):  # what every SDK asks first must not wait for the rest
             return Response(body=json.dumps({"data": {"version": API_VERSION}}).encode())
-        self.engine.set_traceparent(request.headers.get("traceparent", ""))
+        self.engine.set_request(request.headers.get("traceparent", ""), request.gone)
         answer = await (await self.executor()).execute(text, variables)
         return Response(body=json.dumps(answer, ensure_ascii=True).encode())
 

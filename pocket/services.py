@@ -131,7 +131,7 @@ class Surroundings:
         """Raise when a bound service ended while the exec ran."""
         for alias, running in self.bound:
             if running.ended is not None and running.ended.done():
-                raise _ended(f"bound service {running.host} (aliased as {alias}) exited", running)
+                raise ended_error(f"bound service {running.host} (aliased as {alias}) exited", running)
 
 
 class Services:
@@ -265,7 +265,7 @@ class Services:
             pause = 0.01
             while True:
                 if running.ended.done():
-                    raise _ended(f"start {running.host}{f' (aliased as {alias})' if alias else ''}", running)
+                    raise ended_error(f"start {running.host}{f' (aliased as {alias})' if alias else ''}", running)
                 try:
                     (await network.connect(running.ip, port.port)).close()
                     break
@@ -365,7 +365,8 @@ def _is_over(running: Running) -> bool:
     return running.ended is not None and running.ended.done()
 
 
-def _ended(what: str, running: Running) -> PocketError:
+def ended_error(what: str, running: Running) -> PocketError:
+    """Give the error for a service that has ended: what happened, its exit code and what it said."""
     from pocket.ops.exec import ExecError
 
     assert running.ended is not None

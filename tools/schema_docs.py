@@ -56,8 +56,9 @@ def render(api: Api, supported: Container[Name] | None = None, differs: Mapping[
     wrong = [".".join(name) for name in differs if states.get(name, "unsupported") == "unsupported"]
     if wrong:
         raise DocsError(f"{DIFFERS.name} names fields that are not supported: {', '.join(wrong)}")
+    given = {f.ref.name for t, fs in api.objects.items() for f in fs if not _is_loader(f) and states[t, f.name] != "unsupported"}
     for type_name in api.objects:  # the query engine itself answers `id`, on everything that can be reached
-        if any(states[type_name, f.name] != "unsupported" for f in api.objects[type_name] if f.name != "id"):
+        if type_name in given or type_name == "Query":
             states[type_name, "id"] = "unknown" if supported is None else "supported"
     used = [t for t in api.objects if any(states[t, f.name] != "unsupported" for f in api.objects[t])]
     parts = [_HEAD, _summary(states.values())]

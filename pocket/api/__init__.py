@@ -1,6 +1,7 @@
 """The resolvers of Dagger's core API, a module per subject; `REGISTRY` says what is supported."""
 
 from pocket.api import (
+    address,
     changeset,
     container_files,
     container_image,
@@ -21,6 +22,7 @@ from pocket.api.registry import REGISTRY
 
 __all__ = [
     "REGISTRY",
+    "address",
     "changeset",
     "container_files",
     "container_image",

@@ -39,8 +39,14 @@ def _merged(c: Container, config: ImageConfig, rootfs: Ref, image_ref: str = "")
     return replace(c, rootfs=rootfs, image=image, image_ref=image_ref, last_exec=None, default_args_set=False)
 
 
+def _no_service(registry: object) -> None:
+    if registry is not None:
+        raise PocketError("not supported by pocket: registryService — use a Dagger engine")
+
+
 @field("Container", "from")
-async def from_(e: Engine, c: Container, address: str) -> Container:
+async def from_(e: Engine, c: Container, address: str, registry_service: Obj | None = None) -> Container:
+    _no_service(registry_service)
     with e.trace("Container.from", {"address": address}):
         config, snapshot, reference = await pull_image(e, address, c.platform)
     return _merged(c, config, given(snapshot), reference)
@@ -120,8 +126,15 @@ async def export(
 
 @field("Container", "publish", pure=False)
 async def publish(
-    e: Engine, c: Container, address: str, platform_variants: list[Obj], media_types: str, forced_compression: str | None = None
+    e: Engine,
+    c: Container,
+    address: str,
+    platform_variants: list[Obj],
+    media_types: str,
+    forced_compression: str | None = None,
+    registry_service: Obj | None = None,
 ) -> str:
+    _no_service(registry_service)
     images = await _images(e, _variants(c, platform_variants), forced_compression, media_types)
     with e.trace("Container.publish", {"address": address}):
         return await publish_images(e, images, address)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pocket.api.registry import field
+from pocket.api.service import keep_up
 from pocket.errors import PocketError
 from pocket.graph import ROOT, Node, Outputs, Ref, Tree
 from pocket.ops.exec import Exec
@@ -126,3 +127,25 @@ def as_service(
         if use_entrypoint or not c.default_args_set:
             argv = (*entrypoint, *argv)
     return Service(run=Exec(container=_bare(c), argv=argv, insecure=insecure_root_capabilities, no_init=no_init))
+
+
+@field("Container", "up", pure=False)
+async def up(
+    e: Engine,
+    c: Container,
+    random: bool,
+    ports: list[dict[str, object]],
+    args: list[str],
+    use_entrypoint: bool,
+    experimental_privileged_nesting: bool,
+    insecure_root_capabilities: bool,
+    expand: bool,
+    no_init: bool,
+) -> None:
+    service = as_service(e, c, args, use_entrypoint, experimental_privileged_nesting, insecure_root_capabilities, expand, no_init)
+    await keep_up(e, Service.tunnel(service, native=not random and not ports, ports=ports))
+
+
+@field("Container", "withDefaultTerminalCmd")
+def with_default_terminal_cmd(_: Engine, c: Container) -> Container:
+    return c  # it changes nothing but what `terminal` would run

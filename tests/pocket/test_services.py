@@ -1,7 +1,11 @@
 """Services: started once, found by name, stopped, and honest about why they are not there."""
 
+import base64
+import http.client
+import json
 import socket
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,7 +14,7 @@ from typing import Any
 
 import pytest
 from processes import left_over
-from sessions import Enum, Failed, Session, Step, on
+from sessions import Enum, Failed, Session, Step, on, query_of
 
 from pocket.errors import PocketError
 from pocket.services import Forward, Service
@@ -149,6 +153,86 @@ def test_a_tunnel_is_reached_from_here_and_closed_again(live: Session, box: Step
     live.value(*tunnel, "stop")
     with pytest.raises(OSError, match="refused"):
         urllib.request.urlopen(url)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+@contextmanager
+def asking(live: Session, *steps: Step) -> Iterator[http.client.HTTPConnection]:
+    """Hold the connection of a client that has asked and waits."""
+    connection = http.client.HTTPConnection("127.0.0.1", live.port, timeout=120)
+    login = base64.b64encode(f"{live.said['session_token']}:".encode()).decode()
+    connection.request("POST", "/query", json.dumps({"query": query_of(*steps)}), {"Authorization": f"Basic {login}"})
+    yield connection
+    connection.close()
+
+
+def until(port: int, *, open_: bool) -> None:
+    """Wait until a port of this machine answers, or answers no more."""
+    pause, deadline = threading.Event(), time.monotonic() + 120
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=10).close()
+            if open_:
+                return
+        except OSError:
+            if not open_:
+                return
+        pause.wait(0.05)
+    raise AssertionError(f"port {port} is not {'open' if open_ else 'closed'}")
+
+
+@pytest.mark.parametrize("kind", ["Service", "Container"])
+def test_up_lasts_as_long_as_somebody_waits_for_it(live: Session, box: Steps, kind: str) -> None:
+    port = free_port()
+    up: Step = ("up", {"ports": [{"frontend": port, "backend": 8080}]})
+    if kind == "Container":
+        page = ("withNewFile", {"path": "/www/index.html", "contents": "up Container"})
+        args = ["httpd", "-f", "-p", "8080", "-h", "/www"]
+        steps: Steps = (*box, page, ("withExposedPort", {"port": 8080}), (up[0], {**up[1], "args": args}))
+    else:
+        steps = (*on("Service", web(live, box, "up Service")), up)
+    with asking(live, *steps):
+        until(port, open_=True)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}") as response:
+            assert response.read() == f"up {kind}".encode()
+    until(port, open_=False)
+
+
+def test_up_takes_the_services_own_port(live: Session, box: Steps) -> None:
+    port = free_port()
+    with asking(live, *on("Service", web(live, box, "native", port)), "up"):
+        until(port, open_=True)
+    until(port, open_=False)
+
+
+def test_up_says_where_a_service_is(tmp_path: Path, base_archive: Path) -> None:
+    with Session(tmp_path) as own:
+        box = own.base(base_archive)
+        assert own.process.stderr is not None
+        with asking(own, *on("Service", web(own, box, "any port")), ("up", {"random": True})):
+            url = next(line for line in own.process.stderr if " is up: " in line).rpartition(" ")[2].strip()
+            with urllib.request.urlopen(url) as response:
+                assert response.read() == b"any port"
+        assert not url.endswith(":8080")
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_up_ends_with_its_service(live: Session, box: Steps, code: int) -> None:
+    """The service answers once, so that it counts as started, and ends."""
+    script = f"nc -l -p 8080 </dev/null; nc -l -p 8080 </dev/null; exit {code}"
+    service: Steps = (*box, ("withExposedPort", {"port": 8080}), ("asService", {"args": ["sh", "-c", script]}))
+    port = free_port()
+    with asking(live, *service, ("up", {"ports": [{"frontend": port, "backend": 8080}]})) as client:
+        until(port, open_=True)
+        answer = json.loads(client.getresponse().read())
+    if code:
+        assert "exited: exit code: 3" in answer["errors"][0]["message"]
+    else:
+        assert "errors" not in answer
 
 
 @contextmanager

@@ -98,7 +98,7 @@ def test_the_window_has_the_size_of_the_users(terminal: Terminal) -> None:
 
 
 def test_keys_that_interrupt_and_end(terminal: Terminal) -> None:
-    terminal.type("echo beg''un; sleep 1000\r")
+    terminal.type("sh -c 'echo beg\"\"un; sleep 1000'\r")  # a shell of its own: it is in the foreground when it speaks
     terminal.wait_for("begun")
     terminal.type("\x03")
     terminal.wait_for("ready> ")
