@@ -21,7 +21,9 @@ from ci.paths import write_atomically
 from ci.stage import Base
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from ci.remote import Remote
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,19 +50,27 @@ class Entry:
 class Memo:
     """The memo of one cache; `root` tells working trees apart where "the last time here" matters."""
 
-    def __init__(self, cache: Path, root: Path) -> None:
+    def __init__(self, cache: Path, root: Path, store: Remote | None = None) -> None:
+        """`store` stands behind the cache: asked for what is not here, given what passes."""
+        self._store = store
         self._directory = cache / "memo"
         self._here = self._directory / "last" / digest_of(str(root))[:16]
 
     def find(self, stage: str, key: str) -> Entry | None:
-        """Return the entry under `key`, when it and all its files are there."""
+        """Return the entry under `key`, when it and all its files are there, or in the store."""
         entry = read_entry(self._directory / stage / f"{key}.json")
         if entry is None or any(not self._file(digest).exists() for digest in entry.artifacts.values()):
-            return None
+            return self._from_store(stage, key)
         return entry
 
-    def put(self, entry: Entry, files: Path) -> None:
-        """Keep a passed result; `files` is the run's directory with the artefacts that the entry names.
+    def put(self, entry: Entry, files: Path, images: Mapping[str, Path]) -> None:
+        """Keep a passed result here and in the store; `images` (digest → archive) are what it stands for."""
+        self.keep(entry, files)
+        if self._store:
+            self._store.offer(entry, {name: self._file(digest) for name, digest in entry.artifacts.items()}, images)
+
+    def keep(self, entry: Entry, files: Path) -> None:
+        """Keep a passed result here; `files` is the run's directory with the artefacts that the entry names.
 
         Raises:
             OSError: a file is not there, or the cache cannot be written.
@@ -71,6 +81,24 @@ class Memo:
                 write_atomically(self._file(digest), (files / name).read_bytes())
         write_entry(self._directory / entry.stage / f"{entry.key}.json", entry)
         self.point(entry)
+
+    def elsewhere(self, images: Sequence[str]) -> bool:
+        """Tell whether the store has all of these images, of which there is at least one."""
+        store = self._store
+        return bool(store and images) and all(store.holds(digest) for digest in images if store)
+
+    def bring(self, digest: str, target: Path) -> bool:
+        """Write an image of the store as an archive to `target`; False when it cannot be had."""
+        return self._store is not None and self._store.fetch(digest, target)
+
+    def _from_store(self, stage: str, key: str) -> Entry | None:
+        def take(entry: Entry, files: Mapping[str, Path]) -> None:
+            for name, digest in entry.artifacts.items():
+                write_atomically(self._file(digest), files[name].read_bytes())
+            write_entry(self._directory / stage / f"{key}.json", entry)
+
+        found = self._store is not None and self._store.find(stage, key, take)
+        return read_entry(self._directory / stage / f"{key}.json") if found else None
 
     def point(self, entry: Entry) -> None:
         """Note that `entry` is what holds in this working tree now, and what held before it, for `why`."""

@@ -61,7 +61,7 @@ class Resumed:
             )
         if any(not _holds(self.directory / name, digest) for name, digest in entry.artifacts.items()):
             return None
-        memo.put(entry, self.directory)
+        memo.keep(entry, self.directory)
         return entry
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from ci.config.model import Config
 
@@ -52,6 +52,22 @@ def keep(cache: Path, part: Path, digest: str) -> None:
     abandoned = [entry for entry in dated if entry[1].name.startswith(".") and entry[0] < time.time() - _ABANDONED_SECONDS]
     for _, path in finished[_KEPT:] + abandoned:
         path.unlink(missing_ok=True)
+
+
+def archives(result: Mapping[str, Any]) -> tuple[str, ...]:
+    """Name the archive that a result stands for."""
+    return (result["digest"],)
+
+
+def bring(cache: Path, digest: str, fetch: Callable[[str, Path], bool]) -> bool:
+    """Make sure that an archive is in the cache: `fetch(digest, path)` writes one that is not; False when it cannot be had."""
+    if archive_path(cache, digest).is_file():
+        return True
+    with incoming(cache) as part:
+        if not fetch(digest, part):
+            return False
+        keep(cache, part, digest)
+    return True
 
 
 def image_gone(result: Mapping[str, Any], _config: Config, _root: Path, cache: Path) -> str:
