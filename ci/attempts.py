@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
@@ -18,12 +16,11 @@ if TYPE_CHECKING:
     from ci.errors import WeighbridgeError
     from ci.events import Reporter
     from ci.record import StageEntry
-    from ci.schedule import Verdict
     from ci.terms import Terms
 
 
-async def persist(once: Callable[[bool], Awaitable[None]], entry: StageEntry, terms: Terms, reporter: Reporter) -> None:
-    """Call `once` (with whether it is a repetition) until it succeeds, or fails in a way that trying again does not mend.
+async def persist(once: Callable[[], Awaitable[None]], entry: StageEntry, terms: Terms, reporter: Reporter) -> None:
+    """Call `once` until it succeeds, or fails in a way that trying again does not mend.
 
     Raises:
         Exception: whatever the last attempt raised.
@@ -32,7 +29,7 @@ async def persist(once: Callable[[bool], Awaitable[None]], entry: StageEntry, te
     for number in range(1, terms.attempts + 1):
         begun = time.monotonic()
         try:
-            await once(number > 1)
+            await once()
         except Exception as error:
             problem = classify(error)
             pause = terms.again_in(problem, number)
@@ -45,11 +42,6 @@ async def persist(once: Callable[[bool], Awaitable[None]], entry: StageEntry, te
             await anyio.sleep(pause)
         else:
             return
-
-
-def measured_anew(verdict: Verdict) -> Verdict:
-    """Return a verdict whose measurements are made again: those of an attempt that failed must not answer for the next one."""
-    return replace(verdict, measurement=os.urandom(8).hex())
 
 
 def _attempt(number: int, seconds: float, problem: WeighbridgeError, pause: float) -> Attempt:

@@ -127,7 +127,8 @@ def spent(entries: Iterable[StageEntry], now: float) -> list[str]:
 
 def _row(entry: StageEntry, took: float) -> str:
     notes = ["still at work"] if entry.status in {"running", "cancelled"} else []
-    notes += [f"{len(entry.attempts)} failed attempts before it"] if entry.attempts else []
+    count = len(entry.attempts)
+    notes += [f"{count} failed attempt{'s' if count > 1 else ''} before it"] if count else []
     notes += [f"waited {_span(entry.waited)} ({entry.waited_for.removeprefix('waits for ')})"] if entry.waited >= 0.1 else []
     notes += [f"usually {_span(entry.expected)}"] if entry.expected else []
     return f"{entry.name:<12} {_span(took):>12}   {', '.join(notes)}".rstrip()

@@ -51,6 +51,11 @@ class EngineChoice:
     why: str = ""
     """Why this one, when it is not the default."""
 
+    @property
+    def here(self) -> bool:
+        """Whether its steps run on this machine, as far as its address tells."""
+        return not self.runner_host.startswith(("tcp://", "ssh://", "kube-pod://"))
+
     def identity(self, pocket: str) -> str:
         """Return what keys hold: an engine that may behave differently is another engine. `pocket` is the embedded engine's identity."""
         return pocket if self.kind == "pocket" else f"{self.kind} {self.runner_host or ' '.join(self.cli)}".strip()

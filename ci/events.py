@@ -31,6 +31,10 @@ class Reporter(Protocol):
         """Take what a running stage, or a step of it, says."""
         ...
 
+    def noted(self, entry: StageEntry | None, line: str) -> None:
+        """Take what a person should know now: what a stage waits for, that it is tried again, that the budget is at risk."""
+        ...
+
     def ended(self, entry: StageEntry) -> None:
         """Note that a stage passed, was reused or failed."""
         ...

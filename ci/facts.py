@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from ci import hosts
+from ci.approvals import Approval
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,6 +53,8 @@ class Facts:
     request_url: str = ""
     """Of the pull or merge request."""
     repository: str = ""
+    approvals: tuple[Approval, ...] = ()
+    """Of the commit, where a rule asks for them (ci/approvals.py)."""
 
     @property
     def short(self) -> str:

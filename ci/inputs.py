@@ -20,6 +20,8 @@ from ci.hydrate import dehydrate
 
 if TYPE_CHECKING:
     from ci.config.model import Config
+    from collections.abc import Sequence
+
     from ci.facts import Facts
     from ci.stage import Stage
 
@@ -34,6 +36,7 @@ _ELSEWHERE = (
     "facts.py",
     "files.py",
     "graph.py",
+    "ending.py",
     "hosts.py",
     "init",
     "init",
@@ -42,12 +45,15 @@ _ELSEWHERE = (
     "paths.py",
     "plan.py",
     "policy.py",
+    "leases.py",
     "record.py",
+    "pace.py",
     "remote.py",
     "report",
     "request.py",
     "resume.py",
     "runner.py",
+    "remote_artefacts.py",
     "selection.py",
     "simulate.py",
     "telemetry.py",
@@ -55,6 +61,8 @@ _ELSEWHERE = (
 
 
 @dataclass(frozen=True, slots=True)
+    "terms.py",
+    "turns.py",
 class Inputs:
     """The components of a stage's key, with what `why` needs to name a difference."""
 

@@ -1,26 +1,31 @@
-"""Carries out one stage at a time: resolves the base once, looks the stage up, runs it with its context, remembers what passed."""
+"""Carries out one stage at a time: resolves the base once, looks the stage up, waits for its turn, runs it with its context and its time
+limit, and remembers what passed.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import time
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
 
+from ci import gpu
+from ci.failures import tail_of
 from ci.hydrate import dehydrate
 from ci.memo import Entry, digests_of, write_entry
 from ci.record import StageRecord
-from ci.stage import Context
+from ci.stage import Context, StageFailed
+from ci.turns import Turn, Turns, machine
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import AsyncIterator, Iterator, Mapping
 
     import dagger
 
-    from ci.config.model import BaseConfig
     from ci.engine import Session
     from ci.events import Reporter
     from ci.record import RunRecord, StageEntry
@@ -28,6 +33,7 @@ if TYPE_CHECKING:
     from ci.schedule import Schedule, Verdict
     from ci.stage import Base, Stage, StageResult
     from ci.telemetry import Telemetry
+    from ci.terms import Terms
 
 # How long to wait for what the engine still has to tell about a stage that ended; stages after it do not wait.
 _TELLING_SECONDS = 0.5
@@ -45,10 +51,16 @@ class Performer:
         session: Session,
         telemetry: Telemetry,
         reporter: Reporter,
-        started: float,
+        terms: Mapping[str, Terms],
+        weights: Mapping[str, float],
     ) -> None:
         self.request, self.record, self.schedule = request, record, schedule
-        self.session, self.telemetry, self.reporter, self.started = session, telemetry, reporter, started
+        self.session, self.telemetry, self.reporter = session, telemetry, reporter
+        self.terms, self.weights = terms, weights
+        run = request.config.run
+        # Where the engine is elsewhere, so are its GPUs, and whoever shares them out.
+        pool = partial(machine, run.resources, os.environ, None if request.engine.here else ())
+        self.turns = Turns(slots=run.concurrency, run=record.id, pool=pool, patience=run.wait)
         self.results: dict[str, StageResult] = {}
         self.base_is_due = False
         """Whether stages that use the base wait for it to be resolved anew; otherwise what is remembered holds."""
@@ -59,8 +71,7 @@ class Performer:
         """Return the base, resolved once per run: stages of one run never stand on different ones."""
         async with self._base_lock:
             if self._base is None:
-                resolve = self.request.resolve_base or _resolve
-                self._base = await resolve(self.request.config.base, self.request.root, self.request.cache)
+                self._base = await resolved_base(self.request)
                 self.schedule.take_base(self._base)
                 self.record.base = {**dehydrate(self._base), "archive": None}
                 self.reporter.base(self.record)
@@ -76,14 +87,15 @@ class Performer:
     async def perform(self, stage: Stage, entry: StageEntry, verdict: Verdict, passed: anyio.Event) -> None:
         """Run a stage, record what it left, remember it; `passed` is set as soon as stages after it may start."""
         session = await self.session.client() if stage.engine else None  # not the stage's own time
-        begun = time.monotonic()
-        entry.status, entry.why, entry.started = "running", verdict.why, begun - self.started
-        self.record.write()
-        self.reporter.started(entry)
-        try:
-            result = await self._run(stage, entry, verdict, session)
-        finally:
-            entry.seconds = time.monotonic() - begun
+        async with self._turn(stage, entry) as turn:
+            begun = time.monotonic()
+            entry.status, entry.why, entry.started = "running", verdict.why, begun - self.request.started
+            self.record.write()
+            self.reporter.started(entry)
+            try:
+                result = await self._in_time(stage, entry, self._context(stage, entry, verdict, session, turn))
+            finally:
+                entry.seconds = time.monotonic() - begun
         entry.status, entry.summary, entry.result = "passed", result.summary, result.to_json()
         self.results[stage.name], self.schedule.identities[stage.name] = result, result.identity()
         async with self._lookups:
@@ -99,10 +111,40 @@ class Performer:
         entry.execs, entry.steps = self.telemetry.execs(entry.name), self.telemetry.steps(entry.name)
         entry.cached = entry.status == "passed" and bool(entry.execs) and not (entry.execs or {}).get("ran")
 
-    async def _run(self, stage: Stage, entry: StageEntry, verdict: Verdict, session: dagger.Client | None) -> StageResult:
-        module = await anyio.to_thread.run_sync(stage.load)
-        uses_base = stage.inputs(self.request.config).base
-        context = Context(
+    @contextlib.asynccontextmanager
+    async def _turn(self, stage: Stage, entry: StageEntry) -> AsyncIterator[Turn]:
+        """Wait for the stage's turn and for what it takes of the machine."""
+        terms = self.terms[stage.name]
+        want = terms.want
+        if terms.may_want_gpu and self.request.engine.here:
+            want = terms.wants_of(len((await self.turns.known()).gpus))
+        elif not self.request.engine.here:
+            want = replace(want, gpus=0)
+        tell = partial(self.reporter.noted, entry)
+        weight = self.weights.get(stage.name, 0.0)
+        async with self.turns.turn(stage.name, want, model=terms.model, weight=weight, tell=tell) as turn:
+            entry.waited, entry.waited_for = entry.waited + turn.waited, turn.waited_for or entry.waited_for
+            entry.gpus = [device.uuid for device in turn.gpus]
+            yield turn
+
+    async def _in_time(self, stage: Stage, entry: StageEntry, context: Context) -> StageResult:
+        """Run a stage, and end it with what it started when it takes too long."""
+        limit = self.terms[stage.name].timeout
+        with anyio.CancelScope(deadline=anyio.current_time() + limit) as scope:
+            try:
+                return await self._run(stage, context)
+            except Exception:
+                if not scope.cancel_called:  # else it is what the stage, or the SDK, made of being stopped
+                    raise
+        log = self.record.log(stage.name)
+        said = tail_of(log.read_text(encoding="utf-8", errors="replace")) if log.exists() else ""
+        hint = f"if it needs longer: stages.{stage.name}.timeout in configs/pipeline.yaml, in seconds"
+        raise StageFailed(f"took longer than {limit:g} s and was stopped", tail=said, hint=hint)
+
+    def _context(self, stage: Stage, entry: StageEntry, verdict: Verdict, session: dagger.Client | None, turn: Turn) -> Context:
+        wanted = self.terms[stage.name].want.gpus
+        elsewhere = tuple(str(number) for number in range(0 if self.request.engine.here else wanted))
+        return Context(
             config=self.request.config,
             root=self.request.root,
             subject=self.request.root / self.request.config.subject.path,
@@ -111,11 +153,19 @@ class Performer:
             record=StageRecord(self.record.directory, entry),
             progress=lambda line: self.reporter.progress(entry, line),
             extra=self.request.extra.get(stage.name, ()),
-            measurement=verdict.measurement,
+            measurement=_measurement(entry, verdict),
+            gpus=tuple(device.uuid for device in turn.gpus) or elsewhere,
+            device=gpu.describe(turn.gpus) or (f"{wanted} of the engine's GPUs" if elsewhere else ""),
             session=session,
-            resolved_base=await self.base() if uses_base else None,
         )
+
+    async def _run(self, stage: Stage, context: Context) -> StageResult:
+        module = await anyio.to_thread.run_sync(stage.load)
+        if stage.inputs(self.request.config).base:
+            context = replace(context, resolved_base=await self.base())
         needs = {name: self._result(name) for name in stage.needs}
+        results = {name: result.to_json() for name, result in needs.items()}
+        await anyio.to_thread.run_sync(self.schedule.bring, results)
         if not stage.engine:
             return await module.run(context, needs)
         with _current_span(self.telemetry.stage_span(stage.name)):
@@ -143,17 +193,25 @@ class Performer:
             commit=self.request.facts.commit,
             seconds=entry.seconds,
             inputs=inputs,
-            measurement=verdict.measurement,
+            measurement=_measurement(entry, verdict),
             artifacts=digests_of(entry.artifacts, self.record.directory),
         )
         write_entry(self.record.passed(stage.name), kept)
-        self.schedule.memo.put(kept, self.record.directory)
+        self.schedule.remember(stage, kept, self.record.directory)
 
 
-async def _resolve(config: BaseConfig, root: Path, cache: Path) -> Base:
+def _measurement(entry: StageEntry, verdict: Verdict) -> str:
+    """Return the token of a stage's measurements; a further attempt must not be answered with what the failed one measured."""
+    return "-".join([verdict.measurement, *([str(len(entry.attempts))] if entry.attempts else [])])
+
+
+async def resolved_base(request: Request) -> Base:
+    """Return the base that a run's configuration asks for."""
     from ci.base.choice import resolve
 
-    return await resolve(config, root=root, cache=cache)
+    if request.resolve_base:
+        return await request.resolve_base(request.config.base, request.root, request.cache)
+    return await resolve(request.config.base, root=request.root, cache=request.cache)
 
 
 @contextlib.contextmanager

@@ -8,12 +8,13 @@ when the plan is carried out.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from ci import __version__
+from ci.approvals import Approval
 from ci.hydrate import dehydrate
-from ci.policy import Permits, Waiver, judge
+from ci.policy import Permits, Verdict, Waiver, judge
 from ci.selection import Selection
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ class Plan:
     policies: tuple[Applied, ...] = ()
     permits: Permits = field(default_factory=Permits)
     waivers: tuple[Waiver, ...] = ()
+    approvals: tuple[Approval, ...] = ()
+    """Of the commit, where a rule asks for them."""
     budget_minutes: int = 0
     """Minutes that the run may take; 0 when there is no budget."""
 
@@ -90,6 +93,7 @@ def make_plan(
     verdict = judge(config, facts, stages)
     planned: list[PlannedStage] = []
     for stage in stages.values():
+        stage = _spared(stage, verdict)  # noqa: PLW2901
         why = verdict.skips.get(stage.name) or unwanted.get(stage.name, "")
         why = why or _lost_need(stage, planned)
         do: Literal["run", "skip"] = "skip" if why else "run"
@@ -107,8 +111,21 @@ def make_plan(
         policies=tuple(Applied(policy=ruling.policy, why=ruling.why) for ruling in verdict.rulings),
         permits=verdict.permits,
         waivers=verdict.waivers,
+        approvals=facts.approvals,
         budget_minutes=verdict.budget,
     )
+
+
+def planned_stages(plan: Plan, stages: Mapping[str, Stage]) -> dict[str, Stage]:
+    """Return the stages with the needs that the plan leaves them."""
+    needs = {stage.name: stage.needs for stage in plan.stages}
+    return {name: replace(stage, needs=needs.get(name, stage.needs)) for name, stage in stages.items()}
+
+
+def _spared(stage: Stage, verdict: Verdict) -> Stage:
+    """Return the stage without the needs that somebody answers for, where it can do without their results."""
+    needs = tuple(name for name in stage.needs if not (name in stage.optional and name in verdict.spared))
+    return stage if needs == stage.needs else replace(stage, needs=needs)
 
 
 def _lost_need(stage: Stage, planned: Sequence[PlannedStage]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from ci.errors import UsageError
@@ -59,6 +60,8 @@ class Ruling:
     budget: int = 0
     """Minutes for the whole run; 0 when this rule sets none."""
     waiver: Waiver | None = None
+    spares: tuple[str, ...] = ()
+    """Stages that are skipped without those being skipped that need them: somebody answers for what they would have said."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +75,8 @@ class Verdict:
     budget: int = 0
     """Minutes; 0 when there is no budget. A hotfix's stands above a request's."""
     waivers: tuple[Waiver, ...] = ()
+    spared: frozenset[str] = frozenset()
+    """Skipped stages that others do not wait for."""
 
 
 def judge(config: Config, facts: Facts, stages: Mapping[str, Stage]) -> Verdict:
@@ -94,6 +99,7 @@ def judge(config: Config, facts: Facts, stages: Mapping[str, Stage]) -> Verdict:
         permits=Permits(**dict.fromkeys(forbidden, False)),
         budget=next((ruling.budget for ruling in rulings if ruling.budget), 0),
         waivers=tuple(ruling.waiver for ruling in rulings if ruling.waiver),
+        spared=frozenset(name for ruling in rulings for name in ruling.spares),
     )
 
 
@@ -178,10 +184,29 @@ def _hotfix(config: Config, facts: Facts, stages: Mapping[str, Stage]) -> Iterab
         return
     minutes = config.policy.hotfix_budget
     skips = _each(config.policy.hotfix_skips, stages, f"hotfix: no full evaluation, {minutes} min budget")
-    # Nothing can record an approval yet, so nothing of a hotfix is pushed yet.
-    approval = "a hotfix needs a recorded approval, which this version cannot record"
-    skips += (("push", approval),) if "push" in stages else ()
-    yield Ruling(policy="hotfix", why=f"hotfix {facts.branch}: {approval}", skips=skips, forbids=("push",), budget=minutes)
+    approval, missing = _approval(config, facts)
+    if missing:
+        skips += (("push", missing),) if "push" in stages else ()
+        yield Ruling(policy="hotfix", why=f"hotfix {facts.branch}: {missing}", skips=skips, forbids=("push",), budget=minutes)
+    else:
+        spares = config.policy.hotfix_skips
+        yield Ruling(policy="hotfix", why=f"hotfix {facts.branch}: {approval}", skips=skips, budget=minutes, spares=spares)
+
+
+def _approval(config: Config, facts: Facts) -> tuple[str, str]:
+    """Return who approved the commit and why, or what is missing."""
+    given = [
+        one
+        for one in facts.approvals
+        if not config.policy.approvers or any(fnmatchcase(one.by, pattern) for pattern in config.policy.approvers)
+    ]
+    if not given:
+        others = f"; {facts.approvals[0].by} is none of policy.approvers" if facts.approvals else ""
+        return "", f'a hotfix needs a recorded approval (approve --reason "…"){others}'
+    if facts.dirty:
+        count = len(facts.dirty)
+        return "", f"the approval is for the commit, from which {count} file{'s' if count > 1 else ''} differ{'s' if count == 1 else ''}"
+    return f"approved by {given[-1].by} on {given[-1].when}: {given[-1].why}", ""
 
 
 def _waivers(config: Config, facts: Facts, stages: Mapping[str, Stage]) -> Iterable[Ruling]:

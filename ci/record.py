@@ -45,6 +45,18 @@ class Failure:
         return cls(str(error), error.exit, error.hint, getattr(error, "tail", ""))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """A try that infrastructure brought to an end, and that was repeated."""
+
+    number: int
+    seconds: float
+    message: str
+    hint: str = ""
+    again_in: float
+    """Seconds until the next one."""
+
+
 @dataclass(slots=True, kw_only=True)
 class StageEntry:
     """What is known about one stage of the run."""
@@ -58,6 +70,15 @@ class StageEntry:
     started: float = 0.0
     """Seconds since the run started."""
     seconds: float = 0.0
+    expected: float = 0.0
+    """Seconds that it usually works; 0 when nobody knows."""
+    waited: float = 0.0
+    """Seconds that it waited for a turn, a GPU or a resource; they are not part of `seconds`."""
+    waited_for: str = ""
+    gpus: list[str] = field(default_factory=list)
+    """UUIDs of the GPUs that were this stage's."""
+    attempts: list[Attempt] = field(default_factory=list)
+    """What was tried before, in vain."""
     execs: dict[str, int] | None = None
     """How many steps the engine ran and how many it had in its cache; None when nothing told."""
     steps: list[dict[str, Any]] = field(default_factory=list)
@@ -108,6 +129,8 @@ class RunRecord:
     seconds: float = 0.0
     engine: dict[str, str] = field(default_factory=dict)
     base: dict[str, Any] = field(default_factory=dict)
+    budget: dict[str, Any] = field(default_factory=dict)
+    """`minutes` (0: none), `expected` seconds, `risk` when it was at risk, `spent` (what took the time) when it was exceeded."""
     asked: dict[str, Any] = field(default_factory=dict)
     """The selection that the run was started with."""
     resumed: str = ""
@@ -165,6 +188,7 @@ class RunRecord:
             "facts": dehydrate(self.facts),
             "engine": self.engine,
             "base": self.base,
+            "budget": self.budget,
             "asked": self.asked,
             "resumed": self.resumed,
             "notes": self.notes,
@@ -178,7 +202,7 @@ def passed_path(directory: Path, stage: str) -> Path:
 
 
 def _rounded(entry: dict[str, Any]) -> dict[str, Any]:
-    return {**entry, "started": round(entry["started"], 3), "seconds": round(entry["seconds"], 3)}
+    return {**entry, **{name: round(entry[name], 3) for name in ("started", "seconds", "expected", "waited")}}
 
 
 def _make_directory(runs: Path, moment: str, commit: str) -> str:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ci.engine import EngineChoice
     from ci.facts import Facts
     from ci.plan import Plan
+    from ci.remote import Remote
     from ci.resume import Resumed
     from ci.stage import Base, Stage
 
@@ -34,8 +35,14 @@ class Request:
     extra: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Stage → arguments from the command line; such a stage is neither reused nor remembered."""
     selection: Selection = field(default_factory=Selection)
+    store: Remote | None = None
+    """What stands behind the memo, for machines that vanish."""
     resume: Resumed | None = None
     """The run to go on with."""
+    keep_going: bool = False
+    """Whether stages that do not need a failed one are carried out all the same."""
+    budget: float | None = None
+    """Minutes that the run may take, 0 for as long as it likes; None for what policy says."""
     started: float = field(default_factory=time.monotonic)
     """When the program started, in monotonic seconds: what a person waits for includes that."""
     resolve_base: Callable[[BaseConfig, Path, Path], Awaitable[Base]] | None = None

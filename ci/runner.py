@@ -2,8 +2,8 @@
 
 A stage whose inputs are those of an earlier passed run is reused, without a session when no other stage needs one. After a failure nothing
 new is started. What is under way is stopped when the failure is the subject's (exit 1 outranks all that could still be found), and
-otherwise may end, so that the exit code does not depend on which of two stages was faster. A signal stops everything; the session with all
-that it started is ended before the run returns.
+otherwise may end, so that the exit code does not depend on which of two stages was faster. A run that keeps going leaves out only what
+needs a failed stage. A signal and an exceeded budget stop everything; the session with all that it started is ended before the run returns.
 """
 
 from __future__ import annotations
@@ -11,35 +11,33 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
-from ci.exits import SIGNALLED, Exit, worst
+from ci.ending import conclude, depends_on
+from ci.errors import WeighbridgeError
+from ci.exits import SIGNALLED, Exit
 from ci.hydrate import dehydrate
 from ci.memo import Memo, write_entry
 from ci.record import Failure, RunRecord, StageEntry
 from ci.schedule import Schedule, Verdict
+from ci.terms import terms_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import anyio
 
     from ci.engine import Session
-    from ci.errors import WeighbridgeError
     from ci.events import Reporter
+    from ci.pace import Pace
     from ci.perform import Performer
     from ci.request import Request
     from ci.stage import Stage
+    from ci.telemetry import Telemetry
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _MAY_BE_OUTRANKED = {Exit.BLOCKED, Exit.INFRA, Exit.INCONCLUSIVE, Exit.BUDGET}
-_OUTCOMES = {
-    Exit.PASSED: "passed",
-    Exit.FAILED: "failed",
-    Exit.USAGE: "usage",
-    Exit.BLOCKED: "blocked",
-    Exit.INCONCLUSIVE: "inconclusive",
-    Exit.INFRA: "infra",
-    Exit.BUDGET: "budget",
-}
 
 
 def execute(request: Request, reporter: Reporter) -> RunRecord:
@@ -58,7 +56,7 @@ class _Run:
 
     def __init__(self, request: Request, reporter: Reporter) -> None:
         self.request, self.reporter = request, reporter
-        self.started = request.started
+        self.terms = terms_of(request.config, request.stages)
         self.names = [stage.name for stage in request.plan.running()]
         self.schedule = Schedule(
             config=request.config,
@@ -66,11 +64,12 @@ class _Run:
             root=request.root,
             cache=request.cache,
             stages=request.stages,
-            memo=Memo(request.cache, request.root),
+            memo=Memo(request.cache, request.root, request.store),
             engine=request.engine,
             selection=request.selection,
             resume=request.resume,
         )
+        self._learn_base()
         self.verdicts = self.schedule.survey(self.names)  # what is refused here leaves no record
         self.record = RunRecord.begin(request.root, request.plan, request.facts)
         extra = {stage: list(given) for stage, given in request.extra.items()}
@@ -82,6 +81,19 @@ class _Run:
         self._scopes: dict[str, anyio.CancelScope] = {}
         self._session: Session | None = None
         self._performer: Performer | None = None
+        self._pace: Pace | None = None
+
+    def _learn_base(self) -> None:
+        """Resolve the base before anything is looked up, where a store may know results of a machine that did."""
+        due = any(self.request.stages[name].inputs(self.request.config).base for name in self.names)
+        if self.request.store is None or self.schedule.base is not None or not due:
+            return
+        import anyio
+
+        from ci.perform import resolved_base
+
+        with contextlib.suppress(WeighbridgeError):  # the run says it, where it belongs
+            self.schedule.take_base(anyio.run(resolved_base, self.request))
 
     def reuse_all(self) -> bool:
         """Reuse every planned stage, when that is possible."""
@@ -97,31 +109,18 @@ class _Run:
         """Run what has to be run, with a session for as long as that takes."""
         import anyio
 
-        from ci.engine import Session
-        from ci.perform import Performer
+        from ci.pace import Pace
         from ci.telemetry import Receiver, Telemetry
 
         self.passed = {name: anyio.Event() for name in self.names}
+        reused = [name for name, verdict in self.verdicts.items() if verdict.entry and name not in self.request.extra]
+        pace = self._pace = Pace.of(self.request, self.record, reused=reused, tell=partial(self.reporter.noted, None))
         telemetry = Telemetry(self._output)
         with Receiver(telemetry) as receiver:
-            self._session = session = Session(
-                choice=self.request.engine,
-                root=self.request.root,
-                log=self.record.log("engine"),
-                environment=receiver.environment(),
-                on_death=self._engine_died,
-            )
-            self._performer = performer = Performer(
-                self.request,
-                record=self.record,
-                schedule=self.schedule,
-                session=session,
-                telemetry=telemetry,
-                reporter=self.reporter,
-                started=self.started,
-            )
+            session, performer = self._opened(telemetry, receiver.environment(), pace.budget.weights)
             async with anyio.create_task_group() as around:
                 await around.start(self._signals)
+                around.start_soon(pace.watch, partial(self._stop, "budget", Exit.BUDGET))
                 async with anyio.create_task_group() as engine:
                     engine.start_soon(session.serve)
                     await self._stages(session, performer)
@@ -130,6 +129,30 @@ class _Run:
         for entry in self.record.stages.values():
             if entry.seconds:
                 performer.count(entry)  # what was told late
+
+    def _opened(self, telemetry: Telemetry, environment: Mapping[str, str], weights: Mapping[str, float]) -> tuple[Session, Performer]:
+        """Make the session, which opens when a stage wants it, and what carries out stages with it."""
+        from ci.engine import Session
+        from ci.perform import Performer
+
+        self._session = Session(
+            choice=self.request.engine,
+            root=self.request.root,
+            log=self.record.log("engine"),
+            environment=environment,
+            on_death=self._engine_died,
+        )
+        self._performer = Performer(
+            self.request,
+            record=self.record,
+            schedule=self.schedule,
+            session=self._session,
+            telemetry=telemetry,
+            reporter=self.reporter,
+            terms=self.terms,
+            weights=weights,
+        )
+        return self._session, self._performer
 
     async def _stages(self, session: Session, performer: Performer) -> None:
         import anyio
@@ -160,18 +183,14 @@ class _Run:
             self.reporter.base(self.record)
 
     async def _stage(self, stage: Stage, performer: Performer, scope: anyio.CancelScope) -> None:
+        from ci.attempts import persist
+
         entry = self.record.stages[stage.name]
         with scope:
             for need in stage.needs:
                 await self.passed[need].wait()
             try:
-                verdict = await performer.look_up(stage)
-                if verdict.entry and stage.name not in self.request.extra:
-                    self._reuse(entry, verdict)
-                    self.schedule.identities[stage.name] = verdict.entry.identity
-                    self.passed[stage.name].set()
-                else:
-                    await performer.perform(stage, entry, verdict, self.passed[stage.name])
+                await persist(partial(self._once, stage, entry, performer), entry, self.terms[stage.name], self.reporter)
             except Exception as error:  # noqa: BLE001  whatever it is, it ends this stage, and is classified
                 from ci.failures import classify
 
@@ -179,6 +198,18 @@ class _Run:
             else:
                 self.record.write()
                 self.reporter.ended(entry)
+            if self._pace:
+                self._pace.check()
+
+    async def _once(self, stage: Stage, entry: StageEntry, performer: Performer) -> None:
+        """Carry out a stage, or reuse what an earlier run made of it."""
+        verdict = await performer.look_up(stage)
+        if verdict.entry and stage.name not in self.request.extra:
+            self._reuse(entry, verdict)
+            self.schedule.identities[stage.name] = verdict.entry.identity
+            self.passed[stage.name].set()
+        else:
+            await performer.perform(stage, entry, verdict, self.passed[stage.name])
 
     def _reuse(self, entry: StageEntry, verdict: Verdict) -> None:
         found = verdict.entry
@@ -206,11 +237,15 @@ class _Run:
         self._stop("engine", error.exit)
 
     def _stop(self, reason: str, code: int, *, all_of_it: bool = True) -> None:
-        """Stop what still waits for others, and also what is under way if `all_of_it`."""
+        """Stop what still waits for others, and also what is under way if `all_of_it`; when the run keeps going, what needs `reason`."""
         self.codes.append(code)
         self.stopped_by = self.stopped_by or reason
         for name, scope in self._scopes.items():
-            if all_of_it or (name and not all(self.passed[need].is_set() for need in self.request.stages[name].needs)):
+            if self.request.keep_going and reason in self._scopes:
+                doomed = bool(name) and reason in depends_on(self.record, name)
+            else:
+                doomed = all_of_it or (bool(name) and not all(self.passed[need].is_set() for need in self.request.stages[name].needs))
+            if doomed:
                 scope.cancel()
 
     async def _signals(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
@@ -236,22 +271,24 @@ class _Run:
 
     def finish(self) -> RunRecord:
         """Complete the record: what did not happen, and how it all ended."""
-        code = worst(self.codes)
-        for entry in self.record.stages.values():
-            if entry.status == "running":
-                entry.status, entry.why = "cancelled", f"stopped: {self._reason()}"
-            elif entry.status == "waiting":
-                entry.status, entry.why = "skipped", f"not run: {self._reason()}"
-        self.record.exit = code
-        self.record.status = "interrupted" if code > SIGNALLED else _OUTCOMES.get(Exit(code), "") if code in set(Exit) else "bug"
-        self.record.seconds = time.monotonic() - self.started
+        conclude(self.record, self.codes, self.stopped_by)
+        self.record.seconds = time.monotonic() - self.request.started
         with contextlib.suppress(OSError):  # full disk: the exit code says it
             self.schedule.save()
             self.record.write()
+        self._store()
         self.reporter.finished(self.record)
         return self.record
 
-    def _reason(self) -> str:
-        if self.stopped_by in self.record.stages:
-            return f"{self.stopped_by} failed"
-        return "the engine ended" if self.stopped_by == "engine" else "interrupted"
+    def _store(self) -> None:
+        """Hand the record of a run that did something to the store, and wait for what is still on its way there."""
+        store = self.request.store
+        if store is None:
+            return
+        if any(entry.status in {"passed", "failed"} for entry in self.record.stages.values()):
+            store.offer_run(self.record.directory)
+        store.close()
+        if store.notes:
+            self.record.notes += store.notes
+            with contextlib.suppress(OSError):
+                self.record.write()

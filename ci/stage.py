@@ -225,6 +225,8 @@ class Stage:
     module: str | StageModule
     """Import path such as `ci.stages.build`, with `run` and `Result`."""
     needs: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    """Needs whose results it can do without, where policy skips them and somebody answers for that."""
     engine: bool = True
     """Whether the stage needs an engine at all."""
     gpu: bool = False

@@ -126,7 +126,7 @@ class Turns:
         taken: set[str] = set()
         for waiter in sorted(self._waiting, key=self._rank):
             if self._working >= self.slots:
-                self._say(waiter, f"waits for a turn: {self.slots} stages are under way")
+                self._say(waiter, f"waits for a turn: {self._count()}")
                 waiter.leave_queue()  # others shall not wait for who could not go anyway
                 continue
             # What a better placed stage waits for is not given to another, or it would never get two of them together.
@@ -139,6 +139,9 @@ class Turns:
             taken |= waiter.want.kinds
             if blocked is not None and blocked.holders:
                 self._say(waiter, str(blocked))
+
+    def _count(self) -> str:
+        return "another stage is under way" if self.slots == 1 else f"{self.slots} stages are under way"
 
     def _rank(self, waiter: _Waiter) -> tuple[bool, float, float]:
         return (not waiter.model or waiter.model != self._last_model, -waiter.weight, waiter.since)

@@ -48,6 +48,8 @@ COMMANDS = (
     Command("history", "list the last runs"),
     Command("stages", "list the stages"),
     Command("config", "print the JSON Schema of the configuration"),
+    Command("approve", "record that a commit may go out, with who, when and why"),
+    Command("branches", "show how old branches are and which are merged, and remove those"),
     Command("init", "write the files with which the pipeline runs in a repository that has none of them"),
     Command("version", "print the version"),
 )

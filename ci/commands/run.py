@@ -17,6 +17,8 @@ def configure(command: argparse.ArgumentParser) -> None:
         "--resume", default="", metavar="RUN", help="go on with a run: what passed there is not repeated; last is the latest"
     )
     command.add_argument("--engine", default="", metavar="ENGINE", help="pocket, dagger, or a Dagger runner host")
+    command.add_argument("--keep-going", action="store_true", help="carry out what does not need a failed stage all the same")
+    command.add_argument("--budget", type=minutes, default=None, metavar="MIN", help="minutes that the run may take; 0 for no limit")
     command.add_argument("--quiet", action="store_true", help="print only failures and the result")
     add_json(command)
     command.add_argument("--extra", action="append", default=[], help=argparse.SUPPRESS)
@@ -26,8 +28,9 @@ def main(arguments: argparse.Namespace) -> int:
     """Run what is planned; the exit code is the run's."""
     from ci.cli import STARTED
     from ci.engine import choose
-    from ci.plan import make_plan
+    from ci.plan import make_plan, planned_stages
     from ci.policy import under_policy
+    from ci.remote import opened
     from ci.report import choose as choose_report
     from ci.request import Request
     from ci.resume import load
@@ -47,12 +50,15 @@ def main(arguments: argparse.Namespace) -> int:
         config=config,
         facts=here.facts,
         plan=plan,
-        stages=here.stages,
+        stages=planned_stages(plan, here.stages),
         root=here.root,
         cache=here.cache,
         engine=choose(arguments.engine, config.engine, os.environ),
         extra=extra,
+        keep_going=arguments.keep_going or config.run.keep_going,
+        budget=arguments.budget,
         selection=selection,
+        store=opened(config.store, os.environ, cache=here.cache, may_write=plan.permits.shared_cache),
         resume=resumed,
     )
     stream = sys.stderr if arguments.json else sys.stdout
@@ -60,6 +66,14 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(record.to_json())
     return int(record.exit or 0)
+
+
+def minutes(text: str) -> float:
+    """Read the budget; argparse says what is wrong with another text."""
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise ValueError(text)
+    return value
 
 
 def _extra(arguments: argparse.Namespace) -> dict[str, tuple[str, ...]]:

@@ -39,6 +39,7 @@ def surroundings() -> Surroundings:
         UsageError: there is no repository here, or its configuration is wrong.
 
     """
+    from ci.approvals import with_approvals
     from ci.config.load import load
     from ci.custom import all_stages
     from ci.facts import collect
@@ -49,16 +50,20 @@ def surroundings() -> Surroundings:
     if not (root / config.subject.path).is_dir():
         raise UsageError(f"the subject's directory {config.subject.path} does not exist", where=CONFIG)
     stages = all_stages(config, root)
-    return Surroundings(root=root, cache=cache, config=config, facts=collect(root, os.environ), stages=stages)
+    facts = with_approvals(root, config, collect(root, os.environ))
+    return Surroundings(root=root, cache=cache, config=config, facts=facts, stages=stages)
 
 
 def asked(arguments: argparse.Namespace, selection: Selection | None = None) -> tuple[Plan, Facts]:
     """Return the plan, and the facts that it was made from: those of here and now, or of the event that is asked about."""
+    from ci.approvals import with_approvals
     from ci.plan import make_plan
     from ci.simulate import is_asked_for, simulate
 
     here = surroundings()
-    facts = simulate(here.root, here.config, arguments) if is_asked_for(arguments) else here.facts
+    facts = here.facts
+    if is_asked_for(arguments):
+        facts = with_approvals(here.root, here.config, simulate(here.root, here.config, arguments))
     return make_plan(here.config, facts, here.stages, selection=selection), facts
 
 

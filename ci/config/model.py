@@ -206,6 +206,8 @@ class PolicyConfig:
     """Branches of hotfixes, as patterns; none when empty."""
     hotfix_skips: tuple[Text, ...] = ("evaluate",)
     """Stages that a hotfix leaves out; it still needs a recorded approval before anything is pushed."""
+    approvers: tuple[Text, ...] = ()
+    """Who may approve a hotfix, as patterns of `Name <address>`; anybody when empty."""
     waivers: Mapping[str, tuple[Text, ...]] = field(default_factory=lambda: {"skip-full-eval": ("evaluate",)})
     """Label of a pull or merge request → stages that it leaves out."""
     waiver_needs_reason: bool = False
@@ -216,6 +218,12 @@ class PolicyConfig:
     """Minutes that the run of a pull or merge request may take."""
     hotfix_budget: Annotated[int, Limits(ge=1, le=1440)] = 30
     """Minutes that the run of a hotfix may take."""
+    stale_hours: Annotated[int, Limits(ge=1, le=8760)] = 72
+    """Hours after which a run advises to merge what a branch has."""
+    merged_days: Annotated[int, Limits(ge=0, le=3650)] = 7
+    """Days after which a merged branch is to be removed."""
+    notice_days: Annotated[int, Limits(ge=0, le=3650)] = 3
+    """Days between the announcement of a branch's removal and its removal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,6 +39,9 @@ class _Chosen:
     def progress(self, entry: StageEntry, line: str) -> None:
         self._reporter().progress(entry, line)
 
+    def noted(self, entry: StageEntry | None, line: str) -> None:
+        self._reporter().noted(entry, line)
+
     def ended(self, entry: StageEntry) -> None:
         self._reporter().ended(entry)
 

@@ -32,6 +32,7 @@ class Live:
         self._engine = self._base = ""
         self._over = False
         self._said: dict[str, str] = {}
+        self._notes: list[str] = []
         self._begun: dict[str, float] = {}
 
     def began(self, record: RunRecord) -> None:
@@ -60,6 +61,14 @@ class Live:
         with self._lock:
             self._said[entry.name] = line.strip()
 
+    def noted(self, entry: StageEntry | None, line: str) -> None:
+        """Show what a stage waits for in its row, and what concerns the whole run above the rows."""
+        with self._lock:
+            if entry is None:
+                self._notes.append(line)
+            else:
+                self._said[entry.name] = line
+
     def ended(self, entry: StageEntry) -> None:
         """Redraw at once."""
         if self._display:
@@ -85,7 +94,7 @@ class Live:
             frame = _FRAMES[int(time.monotonic() * 10) % len(_FRAMES)]
             waiting = "" if self._over else frame
             head = [self._engine or f"engine   {waiting}", self._base or f"base     {waiting}", words.plan(self._record)]
-            lines = [*(line for line in head if line.split()[1:]), ""]
+            lines = [*(line for line in head if line.split()[1:]), *(f"note     {note}" for note in self._notes), ""]
             lines += [self._row(entry, frame) for entry in self._record.stages.values() if not words.unasked(entry.why)]
         return Group(*(Text.from_ansi(line, no_wrap=True, overflow="ellipsis") for line in lines))
 
@@ -96,7 +105,8 @@ class Live:
             took = words.seconds(time.monotonic() - self._begun.get(entry.name, time.monotonic()))
             line = f" {frame} {entry.name:<{columns}} {took:>10}   {self._said.get(entry.name, '')}"
         elif entry.status in {"waiting", "skipped", "cancelled"}:
-            line = f" {words.MARKS[entry.status]} {entry.name:<{columns}} {'':>10}   {entry.why if entry.status != 'waiting' else ''}"
+            said = self._said.get(entry.name, "") if entry.status == "waiting" else entry.why
+            line = f" {words.MARKS[entry.status]} {entry.name:<{columns}} {'':>10}   {said}"
         else:
             line = words.stage(entry, columns)
         return paint(line, entry.status, on=self._colour)

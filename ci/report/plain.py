@@ -52,6 +52,16 @@ class Plain:
     def progress(self, entry: StageEntry, line: str) -> None:
         """Print nothing: the log holds it."""
 
+    def noted(self, entry: StageEntry | None, line: str) -> None:
+        """Print what a stage waits for, that it is tried again, or that the budget is at risk."""
+        if self.quiet:
+            return
+        with self._lock:
+            if entry is None:
+                self._say([f" ! {line}"])
+            else:
+                self._say([f" {words.MARKS['noted']} {entry.name:<{self._columns()}} {'':>10}   {line}"])
+
     def ended(self, entry: StageEntry) -> None:
         """Print how a stage ended."""
         with self._lock:

@@ -12,9 +12,10 @@ from ci.exits import BUG, SIGNALLED, Exit
 if TYPE_CHECKING:
     from ci.record import RunRecord, StageEntry
 
-MARKS = {"passed": "✓", "reused": "=", "failed": "✗", "cancelled": "✗", "skipped": "◦", "waiting": "◦", "running": "▸"}
+MARKS = {"passed": "✓", "reused": "=", "failed": "✗", "cancelled": "✗", "skipped": "◦", "waiting": "◦", "running": "▸", "noted": "…"}
 _HOSTS = {"local": "local run", "github": "GitHub", "gitlab": "GitLab"}
 _COLUMN = 40
+_WORTH_TELLING = 0.5
 
 
 def program() -> str:
@@ -68,7 +69,17 @@ def plan(record: RunRecord) -> str:
     """Return the line about the plan."""
     running = [" ".join(part for part in (stage.name, stage.detail) if part) for stage in record.plan.stages if stage.do == "run"]
     skipped = [f"{stage.name}: {stage.why}" for stage in record.plan.stages if stage.do == "skip" and not unasked(stage.why)]
-    return "plan     " + " · ".join(running) + (f"    not {'; '.join(skipped)}" if skipped else "")
+    parts = [" · ".join(running), f"not {'; '.join(skipped)}" if skipped else "", budget(record)]
+    return "plan     " + "    ".join(part for part in parts if part)
+
+
+def budget(record: RunRecord) -> str:
+    """Return what the run may take and will probably take; empty when neither is known."""
+    known = record.budget
+    least = "at least " if known.get("unknown") else ""
+    parts = [f"budget {known['minutes']:g} min"] if known.get("minutes") else []
+    parts += [f"expected {least}{seconds(known['expected'])}"] if known.get("expected") else []
+    return ", ".join(parts)
 
 
 def unasked(why: str) -> bool:
@@ -84,8 +95,19 @@ def width(record: RunRecord) -> int:
 def stage(entry: StageEntry, columns: int) -> str:
     """Return the line of a stage that ended."""
     took = "" if entry.status == "reused" else seconds(entry.seconds)
-    said = f"reused: {entry.why}" if entry.status == "reused" else " · ".join(part for part in (entry.summary, steps(entry)) if part)
+    said = (
+        f"reused: {entry.why}"
+        if entry.status == "reused"
+        else " · ".join(part for part in (entry.summary, steps(entry), trouble(entry)) if part)
+    )
     return f" {MARKS[entry.status]} {entry.name:<{columns}} {took:>10}   {said}".rstrip()
+
+
+def trouble(entry: StageEntry) -> str:
+    """Return what a stage met besides its work: `attempt 3`, `waited 12.0 s`."""
+    parts = [f"attempt {len(entry.attempts) + 1}"] if entry.attempts else []
+    parts += [f"waited {seconds(entry.waited)}"] if entry.waited >= _WORTH_TELLING else []
+    return " · ".join(parts)
 
 
 def steps(entry: StageEntry) -> str:
@@ -123,20 +145,28 @@ def failure(entry: StageEntry, record: RunRecord) -> list[str]:
 
 def end(record: RunRecord) -> list[str]:
     """Return the last lines of a run."""
-    where = shown_at(record)
+    where = [*record.notes, shown_at(record)]
     if record.exit == 0:
         pushed = record.stages.get("push")
-        return [f"passed in {seconds(record.seconds)}" + (f"    {pushed.summary}" if pushed and pushed.summary else ""), where]
+        return [f"passed in {seconds(record.seconds)}" + (f"    {pushed.summary}" if pushed and pushed.summary else ""), *where]
     failed = [entry.name for entry in record.stages.values() if entry.status == "failed"]
     code = record.exit or 0
-    cause = f"{', '.join(failed)} failed" if failed else "interrupted" if code > SIGNALLED else record.status
+    exceeded = f"the time budget of {record.budget.get('minutes', 0):g} min was exceeded" if code == Exit.BUDGET else ""
+    cause = f"{', '.join(failed)} failed" if failed else exceeded or record.status
     cause = f"interrupted by signal {code - SIGNALLED}" if code > SIGNALLED else cause
     rest = [entry.name for entry in record.stages.values() if entry.status == "skipped" and entry.why.startswith("not run")]
     stopped = [entry.name for entry in record.stages.values() if entry.status == "cancelled"]
     parts = [f"stopped: {cause} (exit {code})."]
     parts += [f"Cancelled: {', '.join(stopped)}."] if stopped else []
     parts += [f"Not run: {', '.join(rest)}."] if rest else []
-    return [" ".join(parts), where]
+    return [" ".join(parts), *(_spent(record) if exceeded else []), *where]
+
+
+def _spent(record: RunRecord) -> list[str]:
+    """Return what took the time of a run that took too long, and what to do about it."""
+    lines = ["", "   what took the time", *(f"     {line}" for line in record.budget.get("spent", ())), ""]
+    again = f"   more time, once      {program()} run --budget {max(2 * record.budget['minutes'], 1):g}"
+    return [*lines, again, "   more time, always    policy.budget and policy.hotfix_budget in configs/pipeline.yaml", ""]
 
 
 def shown_at(record: RunRecord) -> str:

@@ -176,7 +176,7 @@ def test_a_change_of_documentation_names_it(config: Config) -> None:
 def test_a_hotfix_says_its_budget_and_that_an_approval_is_missing(config: Config) -> None:
     reasons = whys(planned(config, Facts(**pr(branch="hotfix/nan"))))
     assert reasons["evaluate"] == "hotfix: no full evaluation, 30 min budget (policy hotfix)"
-    assert reasons["push"] == "a hotfix needs a recorded approval, which this version cannot record (policy hotfix)"
+    assert reasons["push"] == 'a hotfix needs a recorded approval (approve --reason "…") (policy hotfix)'
 
 
 def test_a_waiver_is_in_the_plan_with_who_and_why(config: Config) -> None:

@@ -14,6 +14,7 @@ from ci.engine import EngineChoice
 from ci.facts import Facts
 from ci.plan import make_plan
 from ci.record import RunRecord, StageEntry
+from ci.remote import Remote
 from ci.request import Request
 from ci.resume import Resumed
 from ci.runner import execute
@@ -69,6 +70,9 @@ class Seen:
 
     def progress(self, entry: StageEntry, line: str) -> None:
         self.events.append(("progress", f"{entry.name}: {line}"))
+
+    def noted(self, entry: StageEntry | None, line: str) -> None:
+        self.events.append(("noted", f"{entry.name}: {line}" if entry else line))
 
     def ended(self, entry: StageEntry) -> None:
         self.events.append((entry.status, entry.name))
@@ -129,6 +133,7 @@ class Pipeline:
         extra: Mapping[str, tuple[str, ...]] | None = None,
         selection: Selection | None = None,
         resume: Resumed | None = None,
+        store: Remote | None = None,
     ) -> Request:
         """Give what would be run."""
         selection = selection or Selection(only=only)
@@ -143,6 +148,7 @@ class Pipeline:
             extra=extra or {},
             selection=selection,
             resume=resume,
+            store=store,
             resolve_base=self._resolve,
         )
 
