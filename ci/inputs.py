@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,9 +20,9 @@ from ci.files import Digests, digest_of
 from ci.hydrate import dehydrate
 
 if TYPE_CHECKING:
-    from ci.config.model import Config
     from collections.abc import Sequence
 
+    from ci.config.model import Config
     from ci.facts import Facts
     from ci.stage import Stage
 
@@ -29,40 +30,43 @@ if TYPE_CHECKING:
 _ELSEWHERE = (
     "__init__.py",
     "__main__.py",
+    "attempts.py",
+    "budget.py",
+    "change.py",
     "cli.py",
     "commands",
     "config",
+    "ending.py",
     "engine.py",
     "facts.py",
     "files.py",
     "graph.py",
-    "ending.py",
     "hosts.py",
     "init",
     "init",
     "inputs.py",
+    "leases.py",
     "memo.py",
+    "pace.py",
     "paths.py",
     "plan.py",
     "policy.py",
-    "leases.py",
     "record.py",
-    "pace.py",
     "remote.py",
+    "remote_artefacts.py",
     "report",
     "request.py",
     "resume.py",
     "runner.py",
-    "remote_artefacts.py",
     "selection.py",
     "simulate.py",
     "telemetry.py",
+    "terms.py",
+    "turns.py",
 )
 
 
 @dataclass(frozen=True, slots=True)
-    "terms.py",
-    "turns.py",
 class Inputs:
     """The components of a stage's key, with what `why` needs to name a difference."""
 
@@ -73,6 +77,8 @@ class Inputs:
     needs: Mapping[str, str] = field(default_factory=dict)
     """Stage → digest of its result."""
     facts: Mapping[str, Any] = field(default_factory=dict)
+    tools: Mapping[str, str] = field(default_factory=dict)
+    """Installed package → version."""
     code: str = ""
     engine: str = ""
     base: str = ""
@@ -155,14 +161,18 @@ def inputs_of(
     needs: Mapping[str, Any],
     engine: str,
     base: str,
+    change: Sequence[str] = (),
 ) -> Inputs:
-    """Return the inputs of a stage; `needs` holds the identities of the results that it needs."""
+    """Return the inputs of a stage; `needs` holds the identities of the results that it needs, `change` the files of the change."""
     spec = stage.inputs(config)
+    # Which secrets a stage gets counts; their values are in no key.
+    secrets = sorted(name for name, secret in config.secrets.items() if stage.name in secret.stages)
     return Inputs(
-        files=digests.of(spec.files, spec.exclude),
-        config={key: _at(config, key) for key in spec.config},
+        files=digests.of(spec.files, spec.exclude) | (digests.named(change) if spec.change else {}),
+        config={key: _at(config, key) for key in spec.config} | ({"secrets": secrets} if secrets else {}),
         needs={name: digest_of(needs[name]) for name in stage.needs},
         facts={name: dehydrate(getattr(facts, name)) for name in spec.facts},
+        tools={name: _version(name) for name in spec.tools},
         code=code.of(stage),
         engine=engine if stage.engine else "",
         base=base if spec.base else "",
@@ -176,6 +186,7 @@ def differences(before: Inputs, after: Inputs) -> list[str]:
         *_named(before.files, after.files, "{}"),
         *_named(_flat(before.config), _flat(after.config), "{} in the configuration", show=True),
         *_named(before.facts, after.facts, "{}"),
+        *_named(before.tools, after.tools, "the version of {}"),
     ]
     said += [f"{name}'s result changed" for name in after.needs if before.needs.get(name) != after.needs[name]]
     if before.base != after.base:
@@ -224,3 +235,13 @@ def _at(config: Config, dotted: str) -> Any:
     for name in dotted.split("."):
         value = getattr(value, name)
     return dehydrate(value)
+
+
+@lru_cache(maxsize=32)
+def _version(package: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

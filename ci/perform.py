@@ -108,7 +108,7 @@ class Performer:
 
     def count(self, entry: StageEntry) -> None:
         """Take over how many steps the engine ran and had cached."""
-        entry.execs, entry.steps = self.telemetry.execs(entry.name), self.telemetry.steps(entry.name)
+        entry.execs, entry.steps = self.telemetry.execs(entry.name), self.telemetry.steps(entry.name, self.record.began)
         entry.cached = entry.status == "passed" and bool(entry.execs) and not (entry.execs or {}).get("ran")
 
     @contextlib.asynccontextmanager

@@ -82,7 +82,7 @@ class StageEntry:
     execs: dict[str, int] | None = None
     """How many steps the engine ran and how many it had in its cache; None when nothing told."""
     steps: list[dict[str, Any]] = field(default_factory=list)
-    """The engine's steps in the order in which they began: `command`, `cached`, `seconds`."""
+    """The engine's steps in the order in which they began: `command`, `cached`, `started` and `seconds`."""
     cached: bool = False
     """Whether the stage ran, but every step of it came from the engine's cache."""
     from_run: str = ""

@@ -46,7 +46,12 @@ def execute(request: Request, reporter: Reporter) -> RunRecord:
     if not run.reuse_all():
         import anyio
 
+        from ci.branches import advice
+
         reporter.began(run.record)
+        for line in advice(request.root, request.config.policy, request.facts):
+            run.record.notes.append(line)
+            reporter.noted(None, line)
         anyio.run(run.work)
     return run.finish()
 

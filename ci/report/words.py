@@ -180,4 +180,4 @@ def nothing_changed(record: RunRecord) -> str:
     reused = [entry for entry in record.stages.values() if entry.status == "reused"]
     since = max((entry.from_run for entry in reused), default="")
     count = f"{len(reused)} stage{'s' if len(reused) != 1 else ''} reused in {seconds(record.seconds)}"
-    return f"{subject(record)} · nothing changed since run {since} (passed): {count}"
+    return "\n".join([f"{subject(record)} · nothing changed since run {since} (passed): {count}", *record.notes])
