@@ -10,10 +10,12 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ci.errors import InfraError
 from ci.files import Digests, digest_of
 from ci.hydrate import dehydrate
 from ci.inputs import Code, Inputs, differences, inputs_of, python_identity
 from ci.selection import Selection
+from ci.stages.kept import archive_path, bring
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -109,7 +111,7 @@ class Schedule:
         if entry is None:
             return Verdict(None, inputs, self._history(stage, inputs))
         gone = stage.gone(entry.result, self.config, self.root, self.cache)
-        if gone:
+        if gone and not self.memo.elsewhere(stage.archives(entry.result)):
             return Verdict(None, inputs, gone)
         return Verdict(entry, inputs, f"passed in run {entry.run}" if resumed else "none of its inputs changed")
 
@@ -126,6 +128,23 @@ class Schedule:
             if verdict.entry:
                 self.identities[name] = verdict.entry.identity
         return verdicts
+
+    def remember(self, stage: Stage, entry: Entry, files: Path) -> None:
+        """Keep a passed result; `files` is the run's directory."""
+        self.memo.put(entry, files, {digest: archive_path(self.cache, digest) for digest in stage.archives(entry.result)})
+
+    def bring(self, results: Mapping[str, Mapping[str, Any]]) -> None:
+        """Fetch the images that these results (stage → JSON) stand for, where a machine that vanished made them.
+
+        Raises:
+            InfraError: the store had one, and has it no longer.
+
+        """
+        for name, result in results.items():
+            for digest in self.stages[name].archives(result):
+                if not bring(self.cache, digest, self.memo.bring):
+                    lost = f"what {name} made ({digest[:19]}…) is neither in the cache nor in the store"
+                    raise InfraError(lost, hint=f"run again with --force {name}")
 
     def save(self) -> None:
         """Keep what was learned about files."""

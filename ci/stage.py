@@ -236,6 +236,8 @@ class Stage:
 
     Called on the path of a run in which nothing changed, in a thread or before any event loop: import what is slow only when it is needed.
     """
+    archives: Callable[[Mapping[str, Any]], tuple[str, ...]] = lambda _result: ()
+    """`archives(result JSON)`: digests of the images that the result stands for and that lie in the cache; a store keeps them too."""
     describe: Callable[[Config], str] = lambda _config: ""
     """What the plan shows after the name: push shows where to (`→ .weighbridge/oci`)."""
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from ci.config.limits import Limits
 from ci.config.running import RunConfig, StageConfig
+from ci.config.store import StoreConfig
 from ci.config.values import STRICT, Seconds, Share, Text, inside, named
 
 
@@ -245,3 +246,4 @@ class Config:
     run: RunConfig = field(default_factory=RunConfig)
     stages: Mapping[str, StageConfig] = field(default_factory=dict)
     """Stage → its own limits and what it takes."""
+    store: StoreConfig = field(default_factory=StoreConfig)

@@ -69,10 +69,10 @@ def _where(config: Config) -> str:
 
 _ALL = (
     Stage(name="validate", module="ci.stages.validate", inputs=_validate),
-    Stage(name="build", module="ci.stages.build", inputs=_build, needs=("validate",), gone=kept.image_gone),
+    Stage(name="build", module="ci.stages.build", inputs=_build, needs=("validate",), gone=kept.image_gone, archives=kept.archives),
     Stage(name="test", module="ci.stages.test", inputs=_test, needs=("validate",)),
     Stage(name="evaluate", module="ci.stages.evaluate", inputs=_evaluate, needs=("build",), gpu=True),
-    Stage(name="package", module="ci.stages.package", inputs=_package, needs=("build", "evaluate"), gone=kept.artefact_gone),
+    Stage(name="package", module="ci.stages.package", inputs=_package, needs=("build", "evaluate"), gone=kept.artefact_gone, archives=kept.archives),
     Stage(
         name="push",
         module="ci.stages.push",
