@@ -58,6 +58,7 @@ class Remote:
         self.name, self._config, self._cache, self._may_write = name, config, cache, may_write
         self.notes: list[str] = []
         """What went wrong, for the record: at most one line."""
+        self._dead = False
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -171,18 +172,21 @@ class Remote:
 
     def _ask(self, what: Callable[[Client, Reference], Awaitable[T]], timeout: float) -> T | None:
         """Return what the registry answers; None when it does not, from then on at once."""
+        from ci.remote_artefacts import Unusable
         from pocket.oci.errors import PocketError
 
-        if self.notes:
+        if self._dead:
             return None
         try:
             return self._started(self._within(what, timeout)).result()
+        except Unusable as error:
+            self._note(str(error))
         except (PocketError, OSError, TimeoutError) as error:
             self._give_up(str(error) or f"no answer within {timeout:g} s")
-            return None
+        return None
 
     def _send(self, what: Callable[[Client, Reference], Awaitable[None]]) -> None:
-        if not self._may_write or self.notes:
+        if not self._may_write or self._dead:
             return
 
         async def send() -> None:
@@ -219,9 +223,14 @@ class Remote:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def _give_up(self, why: str) -> None:
+        if not self._dead:
+            self._dead = True
+            self._note(f"the store {self.name} is not used: {why}")
+
+    def _note(self, what: str) -> None:
         with self._lock:
             if not self.notes:
-                self.notes.append(f"warning: the store {self.name} is not used: {why}")
+                self.notes.append(f"warning: {what}")
 
     @contextmanager
     def _scratch(self) -> Iterator[Path]:

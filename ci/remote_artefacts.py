@@ -45,6 +45,10 @@ _TYPES = {
 _LARGEST = 64 << 20  # bytes of a record's file; anything larger is no record
 
 
+class Unusable(PocketError):
+    """What lies under a tag is not what was written there, or was written by another version; the rest of the store may be fine."""
+
+
 def memo_tag(stage: str, key: str) -> str:
     """Return the tag of a stage's result under a key."""
     return f"memo-{digest_of([stage, key])}"
@@ -67,7 +71,8 @@ async def get_entry(client: Client, place: Reference, stage: str, key: str, scra
     """Return a remembered result and where its files are; None when there is none under this key.
 
     Raises:
-        RegistryError: the registry does not answer, or gives something else than what was written.
+        RegistryError: the registry does not answer.
+        Unusable: what it gives is something else.
 
     """
     blobs, tag = BlobDir(scratch), place.with_tag(memo_tag(stage, key))
@@ -84,7 +89,7 @@ async def get_entry(client: Client, place: Reference, stage: str, key: str, scra
         if wanted.keys() != entry.artifacts.keys():
             raise ValueError("its files are not those of the result")
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise RegistryError(f"{tag} is no result of this version: {error}") from error
+        raise Unusable(f"{tag} is no result of this version: {error}") from error
     for layer in wanted.values():
         await client.fetch(tag, layer, blobs)
     return entry, {name: blobs.path(layer.digest) for name, layer in wanted.items()}
@@ -137,8 +142,8 @@ async def get_run(client: Client, place: Reference, tag: str, target: Path, scra
     for layer in (*manifest.layers, manifest.config):
         name = layer.annotations.get(_TITLE, "run.json")
         path = target / name
-        if path.is_absolute() != target.is_absolute() or ".." in Path(name).parts or Path(name).is_absolute():
-            raise RegistryError(f"{reference} names a file outside of its record: {name}")
+        if ".." in Path(name).parts or Path(name).is_absolute():
+            raise Unusable(f"{reference} names a file outside of its record: {name}")
         await client.fetch(reference, layer, blobs)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(blobs.read(layer.digest))
@@ -160,7 +165,7 @@ async def _manifest(client: Client, reference: Reference, kind: str) -> Manifest
         return None
     document = (await client.resolve(reference)).document
     if not isinstance(document, Manifest) or document.artifact_type != kind:
-        raise RegistryError(f"{reference} is not what the store writes", hint="use a repository for nothing else")
+        raise Unusable(f"{reference} is not what the store writes", hint="use a repository for nothing else")
     return document
 
 

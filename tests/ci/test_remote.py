@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import json
+import os
 import socket
-import threading
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -130,28 +132,63 @@ def test_artefacts_have_types_and_say_what_they_are(place: str, machine: Machine
     assert f"image-{(record.stages['build'].result or {})['digest'].removeprefix('sha256:')}" in found
 
 
-def test_two_machines_at_once_lose_nothing(place: str, machine: Machine) -> None:
-    """Both begin in the same second, with the same commit, and one has other files."""
-    pipelines = [machine("one"), machine("two")]
+PROGRAM = """
+import sys
+from pathlib import Path
+from ci.config.store import StoreConfig
+from ci.remote import opened
+from images import make_image
+from pipelines import Done, Pipeline
+from pocket.oci import archive
+from ci.stages import kept
+
+pipeline = Pipeline(Path(sys.argv[1]), Path(sys.argv[2]))
+
+async def build(ctx, needs):
+    image = make_image(ctx.cache / "blobs", (ctx.subject / "main.py").read_bytes())
+    with kept.incoming(ctx.cache) as part:
+        archive.export(part, [image])
+        kept.keep(ctx.cache, part, image.digest)
+    return Done("built", image.digest)
+
+pipeline.add("build", build, files=("service",), gone=kept.image_gone, archives=kept.archives)
+store = opened(StoreConfig(remote=sys.argv[3]), {}, cache=pipeline.cache, may_write=True)
+request = pipeline.request(store=store)
+print("ready", flush=True)
+sys.stdin.readline()
+record = pipeline.run(store=store)
+print(record.stages["build"].key, *record.notes)
+sys.exit(record.exit)
+"""
+
+
+def test_two_machines_at_once_lose_nothing(place: str, tmp_path: Path) -> None:
+    """Both begin in the same second, with the same commit; they have different files."""
+    pipelines = [Pipeline.at(tmp_path / str(number)) for number in range(2)]
     (pipelines[1].root / "service" / "main.py").write_text("print('other')\n")
-    gate = threading.Barrier(2)
-    records: list[Any] = [None, None]
-
-    def run(number: int) -> None:
-        gate.wait()
-        records[number] = pipelines[number].run(store=store(place, pipelines[number]))
-
-    threads = [threading.Thread(target=run, args=(number,)) for number in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert [record.exit for record in records] == [0, 0]
-    found = manifests(place)
-    assert sum(tag.startswith("run-") for tag in found) == 2
-    for record in records:
-        assert record.notes == []
-        assert {memo_tag(name, entry.key) for name, entry in record.stages.items()} <= found.keys()
+    repository = Path(__file__).resolve().parents[2]
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, str(pipeline.root), str(pipeline.cache), place],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": f"{repository}:{repository / 'tests' / 'support'}"},
+        )
+        for pipeline in pipelines
+    ]
+    for process in started:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in started:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    said = [process.communicate()[0].strip() for process in started]
+    assert [process.returncode for process in started] == [0, 0]
+    assert {memo_tag("build", key) for key in said} <= manifests(place).keys()  # a note would be part of the key
+    assert said[0] != said[1]
+    assert sum(tag.startswith("run-") for tag in manifests(place)) == 2
 
 
 def test_a_run_that_may_not_write_reads(place: str, machine: Machine, calls: list[str]) -> None:
