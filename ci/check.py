@@ -65,7 +65,7 @@ def check(job: Mapping[str, Any]) -> Report:
     for suite in job["suites"]:
         _check_suite(report, suite["file"])
     for lock in job["requirements"]:
-        _check_requirements(report, lock)
+        check_requirements(report, lock)
     return report
 
 
@@ -165,7 +165,8 @@ def _image_problems(directory: Path, image: Any) -> Iterator[str]:
                 yield f"image {image!r} is no image"
 
 
-def _check_requirements(report: Report, file: str) -> None:
+def check_requirements(report: Report, file: str) -> None:
+    """Check that a Python lock pins every package to one version with a hash, and names no index."""
     try:
         text = (report.root / file).read_text(encoding="utf-8")
     except (OSError, ValueError) as error:

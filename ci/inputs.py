@@ -40,6 +40,7 @@ _ELSEWHERE = (
     "engine.py",
     "facts.py",
     "files.py",
+    "frozen.py",
     "graph.py",
     "hosts.py",
     "init",

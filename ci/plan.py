@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
-from ci import __version__
+from ci import __version__, frozen
 from ci.approvals import Approval
 from ci.hydrate import dehydrate
 from ci.policy import Permits, Verdict, Waiver, judge
@@ -89,7 +89,8 @@ def make_plan(
         UsageError: the selection or the configured policy names a stage that does not exist.
 
     """
-    unwanted = (selection or Selection(only=tuple(only))).left_out(stages)
+    selection = selection or Selection(only=tuple(only))
+    unwanted = {**(frozen.left_out(config) if selection.frozen else {}), **selection.left_out(stages)}
     verdict = judge(config, facts, stages)
     planned: list[PlannedStage] = []
     for stage in stages.values():

@@ -43,6 +43,8 @@ class Request:
     """Whether stages that do not need a failed one are carried out all the same."""
     budget: float | None = None
     """Minutes that the run may take, 0 for as long as it likes; None for what policy says."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """What the engine's session gets besides this process's environment."""
     started: float = field(default_factory=time.monotonic)
     """When the program started, in monotonic seconds: what a person waits for includes that."""
     resolve_base: Callable[[BaseConfig, Path, Path], Awaitable[Base]] | None = None

@@ -122,7 +122,7 @@ class _Run:
         pace = self._pace = Pace.of(self.request, self.record, reused=reused, tell=partial(self.reporter.noted, None))
         telemetry = Telemetry(self._output)
         with Receiver(telemetry) as receiver:
-            session, performer = self._opened(telemetry, receiver.environment(), pace.budget.weights)
+            session, performer = self._opened(telemetry, {**receiver.environment(), **self.request.environment}, pace.budget.weights)
             async with anyio.create_task_group() as around:
                 await around.start(self._signals)
                 around.start_soon(pace.watch, partial(self._stop, "budget", Exit.BUDGET))

@@ -30,6 +30,8 @@ class Selection:
     """These again."""
     everything: bool = False
     """`--force` without a name: look nothing up in the memo; what the engine has cached still counts."""
+    frozen: bool = False
+    """Pinned digests and caches alone, see ci/frozen.py."""
 
     def left_out(self, stages: Mapping[str, Stage]) -> dict[str, str]:
         """Return stage → why it is left out, for the plan.

@@ -46,13 +46,15 @@ class Engine:
         self.solver = Solver(self)
         self.services = Services(self)
         self.remote: RemoteCache | None = None
+        #: Whether what is not in the cache is done without, instead of fetched; keys are the same.
+        self.offline = environ.get("POCKET_OFFLINE", "") not in {"", "0"}
         self.registry_auth: dict[str, tuple[str, bytes]] = {}
         #: The latest time that a file of a packed layer may have (seconds since 1970), for reproducible images.
         self.epoch = int(e) if (e := environ.get("SOURCE_DATE_EPOCH", "")).isdigit() else None
 
     def open_remote(self) -> None:
         """Use the remote layer caches that the environment names; a malformed name costs the cache, not the session."""
-        if not any(self.environ.get(name) for name in ("POCKET_CACHE_FROM", "POCKET_CACHE_TO")):
+        if self.offline or not any(self.environ.get(name) for name in ("POCKET_CACHE_FROM", "POCKET_CACHE_TO")):
             return
         from pocket.remote import RemoteCache
 
@@ -68,6 +70,13 @@ class Engine:
             await self.remote.close()
         self.telemetry.close()
         self.store.close()
+
+    def need_network(self, what: str) -> None:
+        """Refuse what only the network can give, in a session that must do without it."""
+        if self.offline:
+            raise PocketError(
+                f"{what} is not in the cache, and POCKET_OFFLINE forbids the network", hint="fetch it once without POCKET_OFFLINE"
+            )
 
     # --- the host
     def host_path(self, path: str) -> Path:

@@ -327,7 +327,7 @@ class Services:
         if self._network is None:
             from pocket.network import RunNetwork
 
-            self._network = asyncio.ensure_future(RunNetwork.start(self.engine.zygote))
+            self._network = asyncio.ensure_future(RunNetwork.start(self.engine.zygote, offline=self.engine.offline))
         return await asyncio.shield(self._network)
 
     async def _attach(self, stack: AsyncExitStack, network: RunNetwork, name: str) -> Attachment:

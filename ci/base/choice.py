@@ -56,15 +56,31 @@ async def resolve_reference(image: str, config: BaseConfig, *, root: Path, cache
                 "or name an image or archive that this machine can read",
             ) from error
         return await asyncio.to_thread(_host, cache, image, (reason,))
-    from pocket.oci.reference import parse
+    return pinned(image, digest)
 
-    reference = str(parse(image).with_digest(digest))
+
+def pinned(image: str, digest: str = "") -> Base:
+    """Return the base that a reference stands for, by its own digest or the one that a registry gave; nobody is asked.
+
+    Raises:
+        BaseError: it is no reference, or has no digest.
+
+    """
+    from pocket.oci.reference import InvalidReference, parse
+
+    try:
+        reference = parse(image)
+    except InvalidReference as error:
+        raise BaseError(str(error), where="base.image", exit=Exit.USAGE) from error
+    digest = digest or reference.digest or ""
+    if not digest:
+        raise BaseError(f"{image} has no digest", where="base.image", exit=Exit.USAGE)
     return Base(
         kind="image",
         wanted=image,
         identity=digest,
         description=image,
-        reference=reference,
+        reference=str(reference.with_digest(digest)),
         labels=_labels("image", name=image, digest=digest),
     )
 

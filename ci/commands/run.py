@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from dataclasses import replace
 
 from ci.commands.surroundings import add_json, add_selection, print_json, selected, surroundings
 from ci.errors import UsageError
@@ -16,6 +17,7 @@ def configure(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--resume", default="", metavar="RUN", help="go on with a run: what passed there is not repeated; last is the latest"
     )
+    command.add_argument("--frozen", action="store_true", help="only pinned digests and caches, no network")
     command.add_argument("--engine", default="", metavar="ENGINE", help="pocket, dagger, or a Dagger runner host")
     command.add_argument("--keep-going", action="store_true", help="carry out what does not need a failed stage all the same")
     command.add_argument("--budget", type=minutes, default=None, metavar="MIN", help="minutes that the run may take; 0 for no limit")
@@ -26,6 +28,7 @@ def configure(command: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Run what is planned; the exit code is the run's."""
+    from ci import frozen
     from ci.cli import STARTED
     from ci.engine import choose
     from ci.plan import make_plan, planned_stages
@@ -38,13 +41,16 @@ def main(arguments: argparse.Namespace) -> int:
     from ci.selection import Selection
 
     here = surroundings()
-    selection, extra, resumed = selected(arguments), _extra(arguments), None
-    if arguments.resume:
-        resumed = load(here.root, arguments.resume)
+    selection, extra = replace(selected(arguments), frozen=arguments.frozen), _extra(arguments)
+    resumed = load(here.root, arguments.resume) if arguments.resume else None
+    if resumed:
         selection = resumed.selection if selection == Selection() else selection
         extra = extra or resumed.extra
     plan = make_plan(here.config, here.facts, here.stages, selection=selection)
     config = under_policy(here.config, plan.permits)
+    if selection.frozen:
+        frozen.check(config, here.root)
+    store = None if selection.frozen else opened(config.store, os.environ, cache=here.cache, may_write=plan.permits.shared_cache)
     request = Request(
         started=STARTED,
         config=config,
@@ -58,8 +64,10 @@ def main(arguments: argparse.Namespace) -> int:
         keep_going=arguments.keep_going or config.run.keep_going,
         budget=arguments.budget,
         selection=selection,
-        store=opened(config.store, os.environ, cache=here.cache, may_write=plan.permits.shared_cache),
+        store=store,
         resume=resumed,
+        environment=frozen.ENVIRONMENT if selection.frozen else {},
+        resolve_base=frozen.resolve if selection.frozen else None,
     )
     stream = sys.stderr if arguments.json else sys.stdout
     record = execute(request, choose_report(stream, os.environ, quiet=arguments.quiet or arguments.json))

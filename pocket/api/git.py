@@ -68,10 +68,14 @@ def git(
 
 
 def _address(e: Engine, url: str) -> str:
-    if "://" in url or re.match(r"[^/]+@[^/]+:", url):
-        return url
     place = e.host_path(url)
-    return str(place) if place.exists() else f"https://{url}"
+    if "://" not in url and not re.match(r"[^/]+@[^/]+:", url):
+        if place.exists():
+            return str(place)
+        url = f"https://{url}"
+    if not url.startswith("file://"):
+        e.need_network(url)
+    return url
 
 
 @field("Directory", "asGit")

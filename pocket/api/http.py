@@ -54,6 +54,7 @@ async def _fetch(e: Engine, url: str, header: str, checksum: str) -> str:
     key = digest_of(["http", url, hashlib.sha256(header.encode()).hexdigest() if header else ""])
     if checksum and e.store.blobs.has(checksum):
         return checksum
+    e.need_network(url)
     # What is kept is not what the checksum asks for, so "not modified" would be no answer.
     known = None if checksum else e.store.actions.get(key)
     headers = {"Authorization": header} if header else {}

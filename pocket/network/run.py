@@ -70,13 +70,13 @@ class RunNetwork:
 
     gateway = GATEWAY
 
-    def __init__(self, zygote: Zygote) -> None:
+    def __init__(self, zygote: Zygote, *, offline: bool = False) -> None:
         self._zygote = zygote
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pocket-network")
         self._next = _FIRST
         self._used: set[int] = set()
         self._home = -1
-        self._way = outbound.find(zygote.tier.name)
+        self._way = outbound.Way(reason="POCKET_OFFLINE") if offline else outbound.find(zygote.tier.name)
 
     @property
     def outbound(self) -> str:
@@ -89,9 +89,9 @@ class RunNetwork:
         return self._way.resolv()
 
     @classmethod
-    async def start(cls, zygote: Zygote) -> RunNetwork:
-        """Make the bridge; raises NetworkError when the machine refuses."""
-        network = cls(zygote)
+    async def start(cls, zygote: Zygote, *, offline: bool = False) -> RunNetwork:
+        """Make the bridge, without a way out when `offline`; raises NetworkError when the machine refuses."""
+        network = cls(zygote, offline=offline)
         try:
             network._home = await network._in_thread(_make_bridge)
         except OSError as error:

@@ -77,8 +77,9 @@ class Exec(Op):
         async with AsyncExitStack() as stack:
             network = await stack.enter_async_context(engine.services.network_for(self.container))
             prepared = await prepare(engine, self.container, inputs, stack)
+            alone = self.network == "none" or (engine.offline and network.netns == "host")
             spec = prepared.spec(
-                argv=self.argv, netns="none" if self.network == "none" else network.netns, hosts=network.hosts, resolv=network.resolv,
+                argv=self.argv, netns="none" if alone else network.netns, hosts=network.hosts, resolv=network.resolv,
                 insecure=self.insecure, no_init=self.no_init, redirects=self.redirects, stdin=self.stdin.encode() if self.stdin else None,
                 env=(*engine.proxy_env(), *engine.trace_env(), *environment(engine, self.container)),
             )  # fmt: skip

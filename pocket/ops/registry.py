@@ -31,6 +31,7 @@ ARCHIVES = "POCKET_IMAGE_ARCHIVES"
 
 def client_of(engine: Engine) -> Client:
     """Give a registry client with the session's logins."""
+    engine.need_network("an image of a registry")
     from pocket.oci.client import Client
     from pocket.oci.credentials import Credentials
 

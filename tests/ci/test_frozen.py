@@ -1,0 +1,101 @@
+"""A frozen run refuses what is not pinned, with the place, and asks nobody."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+from pipelines import Pipeline
+
+from ci import frozen
+from ci.base.choice import pinned
+from ci.base.errors import BaseError
+from ci.config.model import BaseConfig
+from ci.errors import UsageError
+from ci.plan import make_plan
+from ci.selection import Selection
+from ci.stages import STAGES
+
+DIGEST = "sha256:" + "1" * 64
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path) -> Pipeline:
+    """Give a repository in which everything is pinned."""
+    pipeline = Pipeline.at(tmp_path)
+    service = pipeline.root / "service"
+    lock = f"one==1.0 \\\n    --hash={DIGEST}\n"
+    (service / "requirements.txt").write_text(lock)
+    (service / pipeline.config.test.requirements).parent.mkdir(exist_ok=True)
+    (service / pipeline.config.test.requirements).write_text(lock)
+    (service / "model.lock").write_text(json.dumps({"files": {"config.json": {"sha256": "1" * 64, "size": 1}}}, indent=1))
+    configured(pipeline, f"base: {{image: registry.example/python@{DIGEST}}}")
+    return pipeline
+
+
+def configured(pipeline: Pipeline, line: str) -> None:
+    path = pipeline.root / "configs" / "pipeline.yaml"
+    path.write_text(line + "\n" + path.read_text().partition("subject:")[1] + path.read_text().partition("subject:")[2])
+
+
+def refused(pipeline: Pipeline) -> list[str]:
+    with pytest.raises(UsageError) as caught:
+        frozen.check(pipeline.config, pipeline.root)
+    return str(caught.value).splitlines()
+
+
+def test_what_is_pinned_passes(pipeline: Pipeline) -> None:
+    frozen.check(pipeline.config, pipeline.root)
+
+
+@pytest.mark.parametrize("image", ["host", "oci-archive:base.tar"])
+def test_bases_of_this_machine_need_no_digest(pipeline: Pipeline, image: str) -> None:
+    configured(pipeline, f"base: {{image: '{image}'}}")
+    frozen.check(pipeline.config, pipeline.root)
+
+
+def test_an_image_by_tag_is_refused_with_its_place_and_what_to_write(pipeline: Pipeline) -> None:
+    configured(pipeline, "base:\n  image: registry.example/python:3.11\n  aliases:\n    python:3.11: docker.io/library/python:3.11")
+    config, python, mirror = "configs/pipeline.yaml", "registry.example/python:3.11", "docker.io/library/python:3.11"
+    assert refused(pipeline) == [
+        f"{config}:2:10: base.image {python} has no digest: write {python}@sha256:<digest>",
+        f"{config}:4:18: base.aliases.python:3.11 {mirror} has no digest: write {mirror}@sha256:<digest>",
+        "2 things not pinned (--frozen). Nothing was run.",
+    ]
+
+
+def test_a_default_that_nobody_wrote_is_refused_too(pipeline: Pipeline) -> None:
+    configured(pipeline, "")
+    assert refused(pipeline)[0].startswith("configs/pipeline.yaml:")
+    assert "base.image docker.io/library/python:3.11-slim has no digest" in refused(pipeline)[0]
+
+
+def test_packages_and_model_files_without_a_digest_have_their_line(pipeline: Pipeline) -> None:
+    service = pipeline.root / "service"
+    (service / "requirements.txt").write_text(f"one==1.0 \\\n    --hash={DIGEST}\ntwo==2.0\nthree>=3\n")
+    (service / "model.lock").write_text('{"files": {\n"config.json": {"sha256": "1"},\n"weights": {"size": 3}}}')
+    assert refused(pipeline)[:3] == [
+        "service/requirements.txt:3: has no sha256 hash: two==2.0",
+        "service/requirements.txt:4: not pinned to one version: three>=3",
+        "service/model.lock:3: weights has no sha256",
+    ]
+
+
+def test_a_pinned_base_is_resolved_without_asking(pipeline: Pipeline) -> None:
+    """The registry's name resolves nowhere."""
+    config = BaseConfig(image=f"registry.invalid/python:3.11@{DIGEST}")
+    base = asyncio.run(frozen.resolve(config, pipeline.root, pipeline.cache))
+    assert (base.kind, base.identity) == ("image", DIGEST)
+    assert base.reference.endswith(f"@{DIGEST}")
+    with pytest.raises(BaseError, match="has no digest"):
+        pinned("registry.invalid/python:3.11")
+
+
+def test_push_to_a_registry_is_left_out_and_says_why(pipeline: Pipeline) -> None:
+    configured(pipeline, "push: {target: registry.example/team/model}")
+    plan = make_plan(pipeline.config, pipeline.facts, STAGES, selection=Selection(frozen=True))
+    (push,) = (stage for stage in plan.stages if stage.name == "push")
+    assert (push.do, push.why) == ("skip", "a registry is not reached (--frozen)")
+    configured(pipeline, "push: {layout: out}")
+    plan = make_plan(pipeline.config, pipeline.facts, STAGES, selection=Selection(frozen=True))
+    assert [stage.name for stage in plan.stages if stage.do == "skip"] == []
