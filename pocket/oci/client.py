@@ -6,19 +6,22 @@ async context manager; one client serves any number of registries, in one event 
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
+from pocket.errors import PocketError
 from pocket.oci import digest as dg
 from pocket.oci import manifest as mf
 from pocket.oci import media
 from pocket.oci.blobs import BlobDir
 from pocket.oci.credentials import Credentials, Keychain
 from pocket.oci.failures import RegistryError
+from pocket.oci.growing import Growing
 from pocket.oci.image import Image, assemble, index_of
 from pocket.oci.manifest import Descriptor, Manifest, ManifestIndex, Platform
+from pocket.oci.mirrors import Mirrors
 from pocket.oci.reference import Reference
 from pocket.oci.reference import parse as parse_reference
 from pocket.oci.referrers import Referrers
@@ -27,6 +30,7 @@ from pocket.oci.transport import Retry, Transport
 
 __all__ = ["Client", "Credentials", "RegistryError", "Resolved", "Retry"]
 _PARALLEL = 4
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +57,7 @@ class Client:
 
     `credentials` maps registries (or `registry/prefix`) to logins and goes before Docker's files; `plain_http` names registries
     that are spoken to without TLS, which otherwise only loopback ones are; `chunk` is the size in bytes from which blobs are
-    uploaded in resumable pieces.
+    uploaded in resumable pieces. What is read is looked for in the mirrors that the environment names first.
     """
 
     def __init__(
@@ -65,7 +69,9 @@ class Client:
         retry: Retry | None = None,
         chunk: int = 256 << 20,
     ) -> None:
-        self._transport = Transport(Keychain(credentials, environ=environ), plain_http=plain_http, retry=retry)
+        self._mirrors = Mirrors.from_env(environ)
+        plain = {*plain_http, *self._mirrors.plain}
+        self._transport = Transport(Keychain(credentials, environ=environ), plain_http=plain, retry=retry)
         self._transfer = Transfer(self._transport, chunk=chunk)
         self._referrers = Referrers(self._transport)
 
@@ -82,6 +88,21 @@ class Client:
     async def resolve(self, ref: Reference | str) -> Resolved:
         """Fetch the manifest or index that a reference names, verified."""
         ref = _parsed(ref)
+        found = await self._anywhere(ref, self._resolve)
+        return replace(found, reference=ref.with_digest(found.digest))
+
+    async def _anywhere(self, ref: Reference, read: Callable[[Reference], Awaitable[T]]) -> T:
+        """Read from the first place that has it as it should be: the mirrors, then the registry, whose error counts."""
+        for place in self._mirrors.places(ref):
+            try:
+                return await read(place)
+            except PocketError as e:
+                if place is ref:
+                    raise
+                self._mirrors.note(place, e)
+        raise AssertionError("the registry itself is the last place")
+
+    async def _resolve(self, ref: Reference) -> Resolved:
         response = await self._transport.request(
             ref.registry,
             "GET",
@@ -119,14 +140,14 @@ class Client:
         for _ in range(4):
             document, data = await self._document(ref, blobs)
             if isinstance(document, Manifest):
-                await _gather(partial(self._transfer.fetch, ref, d, blobs) for d in _distinct((document.config, *document.layers)))
+                await _gather(partial(self.fetch, ref, d, blobs) for d in _distinct((document.config, *document.layers)))
                 return assemble(document, data, blobs.read(document.config.digest), blobs)
             ref = ref.with_digest(document.select(platform or Platform.local()).digest)
         raise mf.ManifestError(f"{ref}: indexes are nested too deeply", hint="push the image again")
 
     async def fetch(self, ref: Reference | str, descriptor: Descriptor, blobs: BlobDir) -> None:
         """Fetch one blob of a repository into `blobs`, verified; nothing when it is there already."""
-        await self._transfer.fetch(_parsed(ref), descriptor, blobs)
+        await self._anywhere(_parsed(ref), lambda place: self._transfer.fetch(place, descriptor, blobs))
 
     async def push(self, ref: Reference | str, image: Image, *, mount_from: Sequence[str] = ()) -> str:
         """Upload an image or artefact and return its digest.
@@ -138,11 +159,17 @@ class Client:
         await self._push_blobs(ref, image, mount_from)
         return await self._put(ref, image.manifest, image.manifest_bytes)
 
-    async def push_index(self, ref: Reference | str, images: Sequence[Image], *, annotations: Mapping[str, str] | None = None) -> str:
-        """Upload a multi-platform image and return the digest of its index."""
+    async def upload_ahead(self, ref: Reference | str, blob: Growing) -> None:
+        """Upload a layer that is still being packed; `push` finds it there, or sends it again when this failed."""
+        await self._transfer.upload_ahead(_parsed(ref), blob)
+
+    async def push_index(
+        self, ref: Reference | str, images: Sequence[Image], *, annotations: Mapping[str, str] | None = None, mount_from: Sequence[str] = ()
+    ) -> str:
+        """Upload a multi-platform image and return the digest of its index; `mount_from` as for `push`."""
         ref = _parsed(ref)
         for image in images:
-            await self._push_blobs(ref, image, ())
+            await self._push_blobs(ref, image, mount_from)
             await self._put(ref.with_digest(image.digest), image.manifest, image.manifest_bytes)
         index = index_of(images, annotations=annotations, docker=images[0].manifest.media_type == media.DOCKER_MANIFEST)
         return await self._put(ref, index, index.to_bytes())

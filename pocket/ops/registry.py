@@ -6,7 +6,6 @@ commas. A reference named there is never looked up in a registry. A reference wi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,11 +21,11 @@ if TYPE_CHECKING:
     from pocket.engine import Engine
     from pocket.oci.client import Client
     from pocket.oci.config import ImageConfig
-    from pocket.oci.image import Image
     from pocket.oci.reference import Reference
     from pocket.store.layer import Snapshot
 
 ARCHIVES = "POCKET_IMAGE_ARCHIVES"
+_MOST_PLACES = 3  # repositories that a registry is asked to mount a layer from: each refusal is a request
 
 
 def client_of(engine: Engine) -> Client:
@@ -79,7 +78,9 @@ async def _fetch(engine: Engine, client: Client, reference: Reference, platform:
     try:
         async with engine.store.key_lock(key):
             image = await client.pull(reference, blobs, platform=Platform.parse(platform))
-            return await engine.blocking(remember_image, engine.store, image, key)
+            found = await engine.blocking(remember_image, engine.store, image, key)
+            _note_places(engine, reference, [image])
+            return found
     finally:
         await engine.blocking(disk.remove_tree, blobs.root)
 
@@ -110,11 +111,3 @@ async def open_archive(engine: Engine, path: Path) -> tuple[ImageConfig, Snapsho
 
 def _key(digest: str, platform: str) -> str:
     return digest_of(["image", digest, platform])
-
-
-async def publish_images(engine: Engine, images: Sequence[Image], address: str) -> str:
-    """Push an image, or several as one multi-platform image, and give `reference@digest`."""
-    reference = parse(address)
-    async with client_of(engine) as client:
-        digest = await (client.push(reference, images[0]) if len(images) == 1 else client.push_index(reference, images))
-    return str(reference.with_digest(digest))

@@ -49,6 +49,22 @@ def test_a_pinned_image_that_the_cache_holds_needs_no_registry(tmp_path: Path, b
             session.value("container", ("from", {"address": f"{host}/pinned:1"}), "sync")
 
 
+@pytest.mark.parametrize("how", ["pushed", "pulled"])
+def test_what_a_registry_has_in_another_repository_is_not_sent_again(tmp_path: Path, base_archive: Path, how: str) -> None:
+    with real_registry(tmp_path / "registry") as host:
+        with Session(tmp_path / "one") as session:
+            made = session.value(*session.base(base_archive), ("publish", {"address": f"{host}/team/base:1"}))
+        known = tmp_path / ("one" if how == "pushed" else "two")
+        with Session(known) as session:
+            image = session.base(base_archive) if how == "pushed" else ("container", ("from", {"address": made}))
+            session.value(*image, ("withLabel", {"name": "a", "value": "b"}), ("publish", {"address": f"{host}/team/app:1"}))
+        log = (tmp_path / "registry/log").read_text()
+    opened = [line for line in log.splitlines() if "POST /v2/team/app/blobs/uploads/" in line]
+    mounted = [line for line in opened if "mount=sha256" in line and "from=team" in line and '" 201 ' in line]
+    assert len(mounted) == 1, log
+    assert len(opened) == 2, "the layer was mounted, and only the configuration sent"
+
+
 def test_a_registry_without_the_image_says_so(registry: str, shared_session: Session) -> None:
     with pytest.raises(Failed, match="nothing-here"):
         shared_session.value("container", ("from", {"address": f"{registry}/nothing-here:1"}), "sync")
