@@ -89,7 +89,7 @@ async def test_a_repository_of_this_machine(api: Api, repository: Path) -> None:
 
 
 async def test_secrets(api: Api, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(api.engine.environ, "A_SECRET", "value")  # type: ignore[arg-type]  # the fixture made it a dict
+    monkeypatch.setitem(api.engine.environ, "A_SECRET", "value")
     monkeypatch.setenv("A_SECRET", "value")
     (tmp_path / "s").write_text("from a file")
     for address in ("A_SECRET", "env:A_SECRET", "env://A_SECRET", "env://A_SECRET?cacheKey=k"):
@@ -110,7 +110,7 @@ async def test_services_and_sockets(api: Api, tmp_path: Path) -> None:
 
 
 async def test_images(api: Api, base_archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(api.engine.environ, "POCKET_IMAGE_ARCHIVES", f"base:1={base_archive}")  # type: ignore[arg-type]  # as above
+    monkeypatch.setitem(api.engine.environ, "POCKET_IMAGE_ARCHIVES", f"base:1={base_archive}")
     assert await api(at("base:1"), "container", ("file", {"path": "/etc/base-release"}), "contents") == "conformance 1\n"
     with pytest.raises(Failed, match="invalid reference format"):
         await api(at("Not An Image"), "container", "id")

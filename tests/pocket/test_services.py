@@ -188,13 +188,13 @@ def until(port: int, *, open_: bool) -> None:
 @pytest.mark.parametrize("kind", ["Service", "Container"])
 def test_up_lasts_as_long_as_somebody_waits_for_it(live: Session, box: Steps, kind: str) -> None:
     port = free_port()
-    up: Step = ("up", {"ports": [{"frontend": port, "backend": 8080}]})
+    ports = [{"frontend": port, "backend": 8080}]
     if kind == "Container":
         page = ("withNewFile", {"path": "/www/index.html", "contents": "up Container"})
         args = ["httpd", "-f", "-p", "8080", "-h", "/www"]
-        steps: Steps = (*box, page, ("withExposedPort", {"port": 8080}), (up[0], {**up[1], "args": args}))
+        steps: Steps = (*box, page, ("withExposedPort", {"port": 8080}), ("up", {"ports": ports, "args": args}))
     else:
-        steps = (*on("Service", web(live, box, "up Service")), up)
+        steps = (*on("Service", web(live, box, "up Service")), ("up", {"ports": ports}))
     with asking(live, *steps):
         until(port, open_=True)
         with urllib.request.urlopen(f"http://127.0.0.1:{port}") as response:
