@@ -34,7 +34,10 @@ class Pace:
     def of(cls, request: Request, record: RunRecord, *, reused: Collection[str], tell: Callable[[str], None]) -> Pace:
         """Plan a run from the durations of earlier ones; `reused` names stages that will cost nothing."""
         needs = {stage.name: stage.needs for stage in request.plan.running()}
-        expected = {name: 0.0 if name in reused else seconds for name, seconds in durations(request.root).items() if name in needs}
+        known = durations(request.root)
+        if request.store is not None and not needs.keys() <= known.keys() | set(reused):
+            known = {**request.store.durations(), **known}
+        expected = {name: 0.0 if name in reused else seconds for name, seconds in known.items() if name in needs}
         expected |= dict.fromkeys(reused, 0.0)
         for name, seconds in expected.items():
             record.stages[name].expected = seconds

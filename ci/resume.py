@@ -23,6 +23,7 @@ from ci.selection import Selection
 
 if TYPE_CHECKING:
     from ci.inputs import Inputs
+    from ci.remote import Remote
 
 _SHOWN = 5
 
@@ -65,8 +66,8 @@ class Resumed:
         return entry
 
 
-def load(root: Path, name: str) -> Resumed:
-    """Return the run of this name; `last` is the latest.
+def load(root: Path, name: str, store: Remote | None = None) -> Resumed:
+    """Return the run of this name; `last` is the latest. One that is not here is looked for in the store.
 
     Raises:
         UsageError: there is no such run, or its record cannot be read.
@@ -75,6 +76,9 @@ def load(root: Path, name: str) -> Resumed:
     if name in {"", ".", ".."} or "/" in name:
         raise UsageError(f'"{name}" is not the name of a run', hint=f"runs are the directories of {RUNS}; last is the latest")
     directory = root / RUNS / ("latest" if name == "last" else name)
+    if store is not None and not directory.exists():
+        found = store.fetch_run("" if name == "last" else name, root / RUNS)
+        directory = root / RUNS / found if found else directory
     try:
         directory = directory.resolve(strict=True)
         record: dict[str, Any] = json.loads((directory / "run.json").read_bytes())

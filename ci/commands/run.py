@@ -6,9 +6,16 @@ import argparse
 import os
 import sys
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from ci.commands.surroundings import add_json, add_selection, print_json, selected, surroundings
 from ci.errors import UsageError
+
+if TYPE_CHECKING:
+    from ci.commands.surroundings import Surroundings
+    from ci.request import Request
+    from ci.resume import Resumed
+    from ci.selection import Selection
 
 
 def configure(command: argparse.ArgumentParser) -> None:
@@ -28,30 +35,39 @@ def configure(command: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Run what is planned; the exit code is the run's."""
+    from ci.report import choose as choose_report
+    from ci.runner import execute
+
+    request = requested(arguments)
+    stream = sys.stderr if arguments.json else sys.stdout
+    record = execute(request, choose_report(stream, os.environ, quiet=arguments.quiet or arguments.json))
+    if arguments.json:
+        print_json(record.to_json())
+    return int(record.exit or 0)
+
+
+def requested(arguments: argparse.Namespace) -> Request:
+    """Return what the command line, the configuration and the surroundings come to.
+
+    Raises:
+        UsageError: they ask for something that does not exist, or is not pinned in a frozen run.
+
+    """
     from ci import frozen
     from ci.cli import STARTED
     from ci.engine import choose
     from ci.plan import make_plan, planned_stages
     from ci.policy import under_policy
     from ci.remote import opened
-    from ci.report import choose as choose_report
     from ci.request import Request
-    from ci.resume import load
-    from ci.runner import execute
-    from ci.selection import Selection
 
     here = surroundings()
-    selection, extra = replace(selected(arguments), frozen=arguments.frozen), _extra(arguments)
-    resumed = load(here.root, arguments.resume) if arguments.resume else None
-    if resumed:
-        selection = resumed.selection if selection == Selection() else selection
-        extra = extra or resumed.extra
+    selection, extra, resumed = _picked(arguments, here)
     plan = make_plan(here.config, here.facts, here.stages, selection=selection)
     config = under_policy(here.config, plan.permits)
     if selection.frozen:
         frozen.check(config, here.root)
-    store = None if selection.frozen else opened(config.store, os.environ, cache=here.cache, may_write=plan.permits.shared_cache)
-    request = Request(
+    return Request(
         started=STARTED,
         config=config,
         facts=here.facts,
@@ -64,16 +80,29 @@ def main(arguments: argparse.Namespace) -> int:
         keep_going=arguments.keep_going or config.run.keep_going,
         budget=arguments.budget,
         selection=selection,
-        store=store,
+        store=None if selection.frozen else opened(config.store, os.environ, cache=here.cache, may_write=plan.permits.shared_cache),
         resume=resumed,
         environment=frozen.ENVIRONMENT if selection.frozen else {},
         resolve_base=frozen.resolve if selection.frozen else None,
     )
-    stream = sys.stderr if arguments.json else sys.stdout
-    record = execute(request, choose_report(stream, os.environ, quiet=arguments.quiet or arguments.json))
-    if arguments.json:
-        print_json(record.to_json())
-    return int(record.exit or 0)
+
+
+def _picked(arguments: argparse.Namespace, here: Surroundings) -> tuple[Selection, dict[str, tuple[str, ...]], Resumed | None]:
+    """Return the selection, the stage's own arguments, and the run to go on with, whose selection holds unless there is another."""
+    selection, extra = replace(selected(arguments), frozen=arguments.frozen), _extra(arguments)
+    if not arguments.resume:
+        return selection, extra, None
+    from ci.remote import opened
+    from ci.resume import load
+    from ci.selection import Selection
+
+    store = None if selection.frozen else opened(here.config.store, os.environ, cache=here.cache, may_write=False)
+    try:
+        resumed = load(here.root, arguments.resume, store)
+    finally:
+        if store:
+            store.close()
+    return resumed.selection if selection == Selection() else selection, extra or resumed.extra, resumed
 
 
 def minutes(text: str) -> float:
