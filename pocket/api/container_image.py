@@ -14,8 +14,9 @@ from pocket.graph import Input, Leaf, Node, Ref
 from pocket.oci import archive
 from pocket.ops.edit import SCRATCH_REF
 from pocket.ops.given import given
-from pocket.ops.image import COMPRESSIONS, Tarball, import_archive, pack_container, settings_of
-from pocket.ops.registry import publish_images, pull_image
+from pocket.ops.image import COMPRESSIONS, Ahead, Tarball, import_archive, pack_container, settings_of
+from pocket.ops.publish import publishing
+from pocket.ops.registry import pull_image
 from pocket.values import Container, Port, put
 
 if TYPE_CHECKING:
@@ -100,11 +101,13 @@ def as_tarball(_: Engine, c: Container, platform_variants: list[Obj], media_type
     return Leaf(Ref(Node(op, name="Container.asTarball")), "image.tar")
 
 
-async def _images(e: Engine, containers: tuple[Container, ...], forced: str | None, media_types: str) -> list[OciImage]:
+async def _images(
+    e: Engine, containers: tuple[Container, ...], forced: str | None, media_types: str, ahead: Ahead | None = None
+) -> list[OciImage]:
     images = []
     for c in containers:
         snapshot = await e.solver.snapshot(Input(c.rootfs))
-        options: dict[str, Any] = {"docker": _is_docker(media_types), "force": forced is not None, "epoch": e.epoch}
+        options: dict[str, Any] = {"docker": _is_docker(media_types), "force": forced is not None, "epoch": e.epoch, "ahead": ahead}
         images.append(await e.blocking(partial(pack_container, e.store, c, snapshot, compression=_compression(forced), **options)))
     return images
 
@@ -135,6 +138,7 @@ async def publish(
     registry_service: Obj | None = None,
 ) -> str:
     _no_service(registry_service)
-    images = await _images(e, _variants(c, platform_variants), forced_compression, media_types)
     with e.trace("Container.publish", {"address": address}):
-        return await publish_images(e, images, address)
+        async with publishing(e, address) as under_way:
+            images = await _images(e, _variants(c, platform_variants), forced_compression, media_types, under_way.ahead)
+            return await under_way.finish(images)

@@ -1,8 +1,9 @@
 """Compression of layers: what is written does not depend on time, names, or the number of processors.
 
 gzip is made of blocks of one MiB that are deflated side by side, each with the end of its predecessor as dictionary, as pigz
-does it; the result is one ordinary gzip member. The bytes still depend on the zlib that made them, which is why the diff id and
-never the compressed digest is an identity in a cache. Reading takes `isal` when it is installed (twice as fast); zstd needs
+does it; the result is one ordinary gzip member. A block of which samples do not shrink (weights, archives, media) is stored as it is:
+deflate would take fifty times as long to find nothing. The bytes still depend on the zlib that made them, which is why the diff id
+and never the compressed digest is an identity in a cache. Reading takes `isal` when it is installed (twice as fast); zstd needs
 the package `zstandard`.
 """
 
@@ -12,7 +13,7 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, cast
 
 from pocket.errors import PocketError
 
@@ -21,6 +22,8 @@ BLOCK = 1 << 20
 _READ = 1 << 18  # small, because a multi-member gzip (eStargz) copies what is left after each member
 _WINDOW = 1 << 15
 _ZSTD_WINDOW = 1 << 27  # bytes; what `zstd --long=27` needs, and the most that a hostile stream may make us allocate
+_SAMPLE, _SAMPLES = 1 << 12, 4  # bytes and number of the pieces of a block that are tried
+_WORTH = 0.97  # a block whose samples shrink less is stored
 _GZIP_HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"  # no name, no time, unknown system
 
 
@@ -56,6 +59,7 @@ class _Gzip(Compressor):
         self._ahead = 2 * (os.cpu_count() or 1)
         self._dictionary = b""
         self._crc = self._size = 0
+        self._crc32 = _crc32()
         self._started = False
 
     def add(self, block: bytes) -> Iterator[bytes]:
@@ -64,7 +68,7 @@ class _Gzip(Compressor):
             yield _GZIP_HEADER
         self._jobs.append(self._pool.submit(self._deflate, block, self._dictionary))
         self._dictionary = block[-_WINDOW:]
-        self._crc = zlib.crc32(block, self._crc)
+        self._crc = self._crc32(block, self._crc)
         self._size += len(block)
         while len(self._jobs) > self._ahead or (self._jobs and self._jobs[0].done()):
             yield self._jobs.popleft().result()
@@ -77,11 +81,21 @@ class _Gzip(Compressor):
         yield b"\x03\0" + struct.pack("<II", self._crc, self._size & 0xFFFFFFFF)  # an empty last block, then the trailer
 
     def _deflate(self, block: bytes, dictionary: bytes) -> bytes:
-        if dictionary:
-            job = zlib.compressobj(self._level, zlib.DEFLATED, -15, 8, zlib.Z_DEFAULT_STRATEGY, dictionary)
+        level = self._level if _shrinks(block) else 0
+        if dictionary and level:
+            job = zlib.compressobj(level, zlib.DEFLATED, -15, 8, zlib.Z_DEFAULT_STRATEGY, dictionary)
         else:
-            job = zlib.compressobj(self._level, zlib.DEFLATED, -15, 8)
+            job = zlib.compressobj(level, zlib.DEFLATED, -15, 8)
         return job.compress(block) + job.flush(zlib.Z_SYNC_FLUSH)
+
+
+def _shrinks(block: bytes) -> bool:
+    """Say whether deflating a block is worth the time, by pieces from all over it; a short block always is."""
+    step = len(block) // _SAMPLES
+    if step < 4 * _SAMPLE:
+        return True
+    sample = b"".join(block[at : at + _SAMPLE] for at in range(0, step * _SAMPLES, step))
+    return len(zlib.compress(sample, 1)) < _WORTH * len(sample)
 
 
 class _Zstd(Compressor):
@@ -166,6 +180,15 @@ class _Joined:
 
 def _broken(kind: str, why: object) -> CompressionError:
     return CompressionError(f"a layer is not valid {kind}: {why}", hint="it was damaged on its way; remove it and fetch it again")
+
+
+def _crc32() -> Callable[[bytes, int], int]:
+    """Return the fastest crc32 here; the number is the same."""
+    try:
+        from isal import isal_zlib
+    except ImportError:
+        return zlib.crc32
+    return cast("Callable[[bytes, int], int]", isal_zlib.crc32)
 
 
 def _inflater() -> Callable[[], Any]:

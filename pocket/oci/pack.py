@@ -12,14 +12,23 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol, Self
 
 from pocket.errors import PocketError
 from pocket.oci import tarwrite as tw
-from pocket.oci.compress import BLOCK, Compression, compressor
+from pocket.oci.compress import BLOCK, Compression, Compressor, compressor
 from pocket.store.index import Entry, Index
 
 Opener = Callable[[str], BinaryIO | Path]
+
+
+class Writable(Protocol):
+    """Where a layer is written to."""
+
+    def write(self, data: bytes | memoryview, /) -> int | None:
+        """Take bytes, perhaps not all of them; return how many."""
+
+
 OPAQUE = ".wh..wh..opq"
 WHITEOUT = ".wh."
 _DEVICES = {"c": tw.CHAR, "b": tw.BLOCKDEV}
@@ -41,7 +50,7 @@ class Packed:
 def pack_layer(
     index: Index,
     open_file: Opener,
-    out: BinaryIO,
+    out: Writable,
     *,
     compression: Compression = "gzip",
     level: int | None = None,
@@ -52,8 +61,8 @@ def pack_layer(
     `open_file` gives for each file its path on disk or an open file. `latest` clamps modification times (SOURCE_DATE_EPOCH).
     Raises PackError when a file has another size than its entry, or a name that means something else in a layer.
     """
-    with ThreadPoolExecutor(os.cpu_count() or 1, "compress") as pool, ThreadPoolExecutor(1, "hash") as hasher:
-        sink = _Sink(out, compression, level, pool, hasher)
+    with ThreadPoolExecutor(os.cpu_count() or 1, "compress") as pool, _Hash() as diff, _Hash() as digest:
+        sink = _Sink(out, compressor(compression, pool, level=level), diff, None if compression == "none" else digest)
         links: dict[tuple[int, int, Entry], bytes] = {}
         for path in sorted(index, key=os.fsencode):
             entry = index[path]
@@ -135,16 +144,38 @@ def _file(sink: "_Sink", path: str, e: Entry, open_file: Opener, links: dict[tup
     sink.write(tw.padding(e.size))
 
 
+class _Hash:
+    """A digest that is computed in a thread of its own, in order; at most two blocks wait for it."""
+
+    def __init__(self) -> None:
+        self._hash, self._thread = hashlib.sha256(), ThreadPoolExecutor(1, "hash")
+        self._last: Future[None] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.shutdown()
+
+    def update(self, block: bytes) -> None:
+        before, self._last = self._last, self._thread.submit(self._hash.update, block)
+        if before:
+            before.result()
+
+    def finish(self) -> str:
+        """Wait for the rest and give the digest."""
+        if self._last:
+            self._last.result()
+        return f"sha256:{self._hash.hexdigest()}"
+
+
 class _Sink:
     """Gathers small writes into blocks, and hashes and compresses those off the main thread, in order."""
 
-    def __init__(self, out: BinaryIO, kind: Compression, level: int | None, pool: ThreadPoolExecutor, hasher: ThreadPoolExecutor) -> None:
-        self._out, self._plain, self._hasher = out, kind == "none", hasher
-        self._compressor = compressor(kind, pool, level=level)
+    def __init__(self, out: Writable, compressor: Compressor, diff: _Hash, digest: _Hash | None) -> None:
+        self._out, self._compressor, self._diff, self._digest = out, compressor, diff, digest
         self._parts: list[bytes] = []
         self._held = self._size = 0
-        self._diff, self._digest = hashlib.sha256(), hashlib.sha256()
-        self._hashing: Future[None] | None = None
 
     def write(self, data: bytes) -> None:
         self._parts.append(data)
@@ -157,22 +188,18 @@ class _Sink:
         self._flush()
         for block in self._compressor.finish():
             self._emit(block)
-        if self._hashing:
-            self._hashing.result()
-        diff_id = f"sha256:{self._diff.hexdigest()}"
-        return Packed(diff_id, diff_id if self._plain else f"sha256:{self._digest.hexdigest()}", self._size)
+        diff_id = self._diff.finish()
+        return Packed(diff_id, self._digest.finish() if self._digest else diff_id, self._size)
 
     def _flush(self) -> None:
         block = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         self._parts, self._held = [], 0
-        before, self._hashing = self._hashing, self._hasher.submit(self._diff.update, block)
+        self._diff.update(block)
         for ready in self._compressor.add(block):
             self._emit(ready)
-        if before:
-            before.result()  # at most two blocks wait for the hash
 
     def _emit(self, block: bytes) -> None:
-        if not self._plain:
+        if self._digest:
             self._digest.update(block)
         self._size += len(block)
         view = memoryview(block)

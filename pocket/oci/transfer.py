@@ -1,7 +1,7 @@
 """Blobs on their way: verified downloads that resume, and uploads that mount, resume and never send what is there.
 
 A download continues where the connection broke, when the registry can; its digest is over the whole in any case. Large blobs go
-up in pieces, and after a failure the registry is asked how far it got.
+up in pieces, and after a failure the registry is asked how far it got. One that is still being packed goes up while it grows.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ import httpx
 
 from pocket.oci.blobs import BLOCK, BlobDir, BlobError, BlobSource, BlobWriter
 from pocket.oci.failures import RegistryError, unreachable
+from pocket.oci.growing import Growing
 from pocket.oci.manifest import Descriptor
 from pocket.oci.reference import Reference
 from pocket.oci.transport import Body, Transport
@@ -67,7 +68,7 @@ class Transfer:
     async def upload_bytes(self, ref: Reference, what: Descriptor, data: bytes) -> None:
         """Upload a small blob from memory."""
         if not await self._has(ref, what):
-            session = await self._start(ref, what)
+            session = await self._start(ref, what.digest)
             await self._put_whole(ref, what, session or "", data)
 
     async def upload(self, ref: Reference, what: Descriptor, source: BlobSource, mount_from: Sequence[str] = ()) -> None:
@@ -76,14 +77,27 @@ class Transfer:
             return
         session: str | None = ""
         for repository in mount_from:
-            session = await self._start(ref, what, mount=repository)
+            session = await self._start(ref, what.digest, mount=repository)
             if session is None:
                 return
-        session = session or await self._start(ref, what) or ""
+        session = session or await self._start(ref, what.digest) or ""
         if what.size <= self._chunk:
             await self._put_whole(ref, what, session, lambda: _pieces(source, what, 0, what.size))
             return
         await self._put_pieces(ref, what, session, source)
+
+    async def upload_ahead(self, ref: Reference, blob: Growing) -> None:
+        """Upload a blob while it is written, once and in one piece, as `docker push` does; `upload` has what to do when that fails."""
+        what, scope = f"push a layer to {ref}", _scope(ref, "pull,push")
+        session = await self._start(ref, "a layer") or ""
+        headers = {"Content-Type": "application/octet-stream"}
+        response = await self._transport.request(
+            ref.registry, "PATCH", session, what=what, scope=scope, ok=(202,), headers=headers, body=blob.pieces, again=False
+        )
+        session = _with_digest(_location(response, session), await blob.digest())
+        await self._transport.request(
+            ref.registry, "PUT", session, what=what, scope=scope, ok=(201, 204), headers={"Content-Length": "0"}, again=False
+        )
 
     async def _has(self, ref: Reference, what: Descriptor) -> bool:
         path = f"/v2/{ref.repository}/blobs/{what.digest}"
@@ -92,25 +106,25 @@ class Transfer:
         )
         return response.status_code == 200
 
-    async def _start(self, ref: Reference, what: Descriptor, *, mount: str = "") -> str | None:
+    async def _start(self, ref: Reference, digest: str, *, mount: str = "") -> str | None:
         """Open an upload and return its URL; None when the blob was mounted instead. A refused mount opens an upload, too."""
         path, scope = f"/v2/{ref.repository}/blobs/uploads/", _scope(ref, "pull,push")
         if mount:
-            path += f"?mount={what.digest}&from={mount}"
+            path += f"?mount={digest}&from={mount}"
             scope += f" repository:{mount}:pull"
         response = await self._transport.request(ref.registry, "POST", path, what=f"push {ref}", scope=scope, ok=(201, 202))
         if mount and response.status_code == 201:
             return None
         session = _location(response, "")
         if not session:
-            raise RegistryError(f"{ref.registry} opened no upload for {what.digest}", hint="tell the registry's operator")
+            raise RegistryError(f"{ref.registry} opened no upload for {digest}", hint="tell the registry's operator")
         return session
 
     async def _put_whole(self, ref: Reference, what: Descriptor, session: str, body: Body) -> None:
         await self._transport.request(
             ref.registry,
             "PUT",
-            _with_digest(session, what),
+            _with_digest(session, what.digest),
             what=f"push {what.digest} to {ref}",
             scope=_scope(ref, "pull,push"),
             ok=(201, 204),
@@ -140,7 +154,7 @@ class Transfer:
         await self._transport.request(
             ref.registry,
             "PUT",
-            _with_digest(session, what),
+            _with_digest(session, what.digest),
             what=f"push {what.digest} to {ref}",
             scope=_scope(ref, "pull,push"),
             ok=(201, 204),
@@ -197,8 +211,8 @@ def _received(response: httpx.Response) -> int:
     return int(match[1]) + 1 if match and match[1] != "0" else 0
 
 
-def _with_digest(session: str, what: Descriptor) -> str:
-    return f"{session}{'&' if '?' in session else '?'}digest={what.digest}"
+def _with_digest(session: str, digest: str) -> str:
+    return f"{session}{'&' if '?' in session else '?'}digest={digest}"
 
 
 def _scope(ref: Reference, actions: str) -> str:

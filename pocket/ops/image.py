@@ -6,6 +6,7 @@ remembered. What identifies a layer is its content, so equal content gives one b
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from pocket.oci.compress import Compression
 from pocket.oci.config import Healthcheck as OciHealthcheck
 from pocket.oci.config import ImageConfig
 from pocket.oci.config import read as read_config
+from pocket.oci.growing import Growing
 from pocket.oci.image import Image as OciImage
 from pocket.oci.image import from_layers
 from pocket.oci.manifest import Descriptor
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     from pocket.engine import Engine
     from pocket.store.store import Store
 
+_LARGE = 32 << 20  # bytes of a layer whose upload does not wait for the end of its packing
+Ahead = Callable[[Growing], None]
 COMPRESSIONS: dict[str, Compression] = {"GZIP": "gzip", "ZSTD": "zstd", "UNCOMPRESSED": "none", "ESTARGZ": "gzip"}
 
 
@@ -120,12 +124,13 @@ def _healthcheck(check: OciHealthcheck) -> Healthcheck:
 
 # --- out -----------------------------------------------------------------------------------------------------------
 def pack_container(store: Store, c: Container, snapshot: Snapshot, *, compression: Compression = "gzip", docker: bool = False,
-                   force: bool = False, epoch: int | None = None) -> OciImage:  # fmt: skip
+                   force: bool = False, epoch: int | None = None, ahead: Ahead | None = None) -> OciImage:  # fmt: skip
     """Make the image of a container whose root file system is `snapshot`; blocking.
 
-    A layer keeps the compression it came with unless `force` is set; `epoch` is the latest time a file may have (seconds).
+    A layer keeps the compression it came with unless `force` is set; `epoch` is the latest time a file may have (seconds); `ahead`
+    is given large layers when their packing begins.
     """
-    packed = [_pack(store, layer, compression, force=force, epoch=epoch, docker=docker) for layer in snapshot.layers]
+    packed = [_pack(store, layer, compression, force=force, epoch=epoch, docker=docker, ahead=ahead) for layer in snapshot.layers]
     layers = [
         Descriptor(media_type=_media(p.descriptor, docker=docker), digest=p.descriptor.digest, size=p.descriptor.size) for p in packed
     ]
@@ -139,7 +144,8 @@ def _media(descriptor: Descriptor, *, docker: bool) -> str:
     return media.layer(compression, docker=docker)
 
 
-def _pack(store: Store, layer: Layer, compression: Compression, *, force: bool, epoch: int | None, docker: bool = False) -> Packed:
+def _pack(store: Store, layer: Layer, compression: Compression, *, force: bool, epoch: int | None, docker: bool = False,
+          ahead: Ahead | None = None) -> Packed:  # fmt: skip
     came: list[Compression] = ["gzip", "none"] if docker else ["gzip", "zstd", "none"]  # Docker has no media type for zstd
     for choice in dict.fromkeys([compression] if force else [compression, *came]):
         for latest in {None, epoch} if epoch is not None else {None}:
@@ -148,9 +154,15 @@ def _pack(store: Store, layer: Layer, compression: Compression, *, force: bool, 
             ):
                 return Packed(Descriptor(media_type=record["media"], digest=record["blobs"][0], size=record["size"]), record["diff_id"])
     temp = store.tmp() / "layer"
-    with temp.open("w+b") as out:
-        packed = pack_layer(layer.index(), lambda path: layer.path / path, out, compression=compression, latest=epoch)
-        out.flush()
+    with temp.open("wb", buffering=0) as out:
+        growing = Growing(temp, out)
+        if ahead is not None and layer.bytes >= _LARGE:
+            ahead(growing)
+        try:
+            packed = pack_layer(layer.index(), lambda path: layer.path / path, growing, compression=compression, latest=epoch)
+            growing.end(packed.digest)
+        finally:
+            growing.fail()
     store.blobs.adopt(temp, packed.digest)
     disk.remove_tree(temp.parent)
     descriptor = Descriptor(media_type=media.layer(compression), digest=packed.digest, size=packed.size)

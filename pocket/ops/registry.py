@@ -15,6 +15,7 @@ from pocket.oci.blobs import BlobDir
 from pocket.oci.manifest import Platform
 from pocket.oci.reference import parse
 from pocket.ops.image import known_image, load_archive, remember_image
+from pocket.ops.places import note_places
 from pocket.store import disk
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from pocket.store.layer import Snapshot
 
 ARCHIVES = "POCKET_IMAGE_ARCHIVES"
-_MOST_PLACES = 3  # repositories that a registry is asked to mount a layer from: each refusal is a request
 
 
 def client_of(engine: Engine) -> Client:
@@ -79,7 +79,7 @@ async def _fetch(engine: Engine, client: Client, reference: Reference, platform:
         async with engine.store.key_lock(key):
             image = await client.pull(reference, blobs, platform=Platform.parse(platform))
             found = await engine.blocking(remember_image, engine.store, image, key)
-            _note_places(engine, reference, [image])
+            note_places(engine.store, reference, [image])
             return found
     finally:
         await engine.blocking(disk.remove_tree, blobs.root)
