@@ -17,7 +17,7 @@ from ci import gpu
 from ci.failures import tail_of
 from ci.hydrate import dehydrate
 from ci.memo import Entry, digests_of, write_entry
-from ci.record import StageRecord
+from ci.record import Attempt, StageRecord
 from ci.stage import Context, StageFailed
 from ci.turns import Turn, Turns, machine
 
@@ -152,12 +152,18 @@ class Performer:
             facts=self.request.facts,
             record=StageRecord(self.record.directory, entry),
             progress=lambda line: self.reporter.progress(entry, line),
+            repeats=partial(self._repeats, entry),
             extra=self.request.extra.get(stage.name, ()),
             measurement=_measurement(entry, verdict),
             gpus=tuple(device.uuid for device in turn.gpus) or elsewhere,
             device=gpu.describe(turn.gpus) or (f"{wanted} of the engine's GPUs" if elsewhere else ""),
             session=session,
         )
+
+    def _repeats(self, entry: StageEntry, line: str) -> None:
+        since = max(time.monotonic() - self.request.started - entry.started, 0.0)
+        entry.attempts.append(Attempt(number=len(entry.attempts) + 1, seconds=round(since, 3), message=line))
+        self.reporter.noted(entry, line)
 
     async def _run(self, stage: Stage, context: Context) -> StageResult:
         module = await anyio.to_thread.run_sync(stage.load)

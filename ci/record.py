@@ -47,14 +47,14 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """A try that infrastructure brought to an end, and that was repeated."""
+    """A try that infrastructure brought to an end, and that was repeated: of a whole stage, or of one request of it."""
 
     number: int
     seconds: float
     message: str
     hint: str = ""
-    again_in: float
-    """Seconds until the next one."""
+    again_in: float = 0.0
+    """Seconds until the next one, where they are known."""
 
 
 @dataclass(slots=True, kw_only=True)

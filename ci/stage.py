@@ -76,6 +76,8 @@ class Finding:
     line: int = 0
     name: str = ""
     """What found it, such as a test's node id; `again` commands name it."""
+    severity: Literal["", "low", "medium", "high"] = ""
+    """Of what a scan found."""
 
 
 class StageFailed(WeighbridgeError):
@@ -151,6 +153,8 @@ class Context:
     record: Record
     progress: Callable[[str], None]
     """Shows one live line for this stage; never part of the result."""
+    repeats: Callable[[str], None] = lambda _line: None
+    """Takes note of a request that is tried again because infrastructure failed it: shown, and kept in the record."""
     extra: tuple[str, ...] = ()
     """Arguments after `--` on the command line, for the one stage named with `--only`."""
     measurement: str = ""
@@ -200,6 +204,10 @@ class InputSpec:
     """Whether the base image counts; the runner resolves it only for stages that say so."""
     facts: tuple[str, ...] = ()
     """Names of fields of `Facts` that count, such as `commit`; each makes the stage run again when it changes."""
+    change: bool = False
+    """Whether the files of the change count, see ci/change.py."""
+    tools: tuple[str, ...] = ()
+    """Installed Python packages whose versions count, for stages that work in this process and not in a container."""
 
 
 class StageModule(Protocol):

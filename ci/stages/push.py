@@ -36,7 +36,7 @@ async def run(ctx: Context, needs: Mapping[str, Any]) -> Result:
     else:
         from ci.stages.registry import to_registry
 
-        await to_registry(ctx.cache, push, wanted)
+        await to_registry(ctx.cache, push, wanted, tell=ctx.repeats)
     image, artefact = wanted
     said = f"image {image[:19]}… · model {artefact[:19]}… → {push.target or push.layout}"
     return Result(said, push.target or push.layout, image, wanted[image], artefact, wanted[artefact])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,8 @@ from pocket.oci.reference import Reference, parse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    import httpx
 
     from ci.config.model import PushConfig
 
@@ -35,23 +39,43 @@ def repository(push: PushConfig) -> Reference:
     return reference
 
 
-async def to_registry(cache: Path, push: PushConfig, wanted: Mapping[str, str]) -> None:
-    """Push the archives of digests (→ tags) from the cache; InfraError says why a registry did not take them."""
+async def to_registry(cache: Path, push: PushConfig, wanted: Mapping[str, str], *, tell: Callable[[str], None]) -> None:
+    """Push the archives of digests (→ tags) from the cache; `tell` hears of requests that are tried again.
+
+    Raises:
+        InfraError: why the registry did not take them.
+
+    """
     target = repository(push)
     try:
-        async with _client(push, target) as client:
+        async with _client(push, target, retry=_Told(registry=target.registry, tell=tell)) as client:
             await client.ping(target.registry)
             for digest, tag in wanted.items():
                 with tempfile.TemporaryDirectory(prefix="push-", dir=cache) as scratch:
                     image = await asyncio.to_thread(archive.read, archive_path(cache, digest), BlobDir(Path(scratch)))
                     if image.digest != digest:
-                        raise InfraError(
-                            f"{archive_path(cache, digest).name} holds {image.digest}", hint="remove it and run again", lasting=True
-                        )
+                        name = archive_path(cache, digest).name
+                        raise InfraError(f"{name} holds {image.digest}", hint="remove it and run again", lasting=True)
                     await client.push(target.with_tag(tag), image)
     except (PocketError, OSError) as error:
         hint = getattr(error, "hint", "") or "is the registry up, and may you push there?"
-        raise InfraError(f"cannot push to {push.target}: {error}", hint=f"{hint} (the built image is kept)") from error
+        status = error.status if isinstance(error, RegistryError) else 0
+        refused = 400 <= status < 500 and status not in {408, 429}
+        raise InfraError(f"cannot push to {push.target}: {error}", hint=f"{hint} (the built image is kept)", lasting=refused) from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Told(Retry):
+    """The client's own retries, which are cheaper than those of a whole stage, where people can see them."""
+
+    registry: str
+    tell: Callable[[str], None]
+
+    async def wait(self, attempt: int, response: httpx.Response | None = None) -> None:
+        """Say what is tried again, and why; then wait."""
+        why = "cannot be reached" if response is None else f"answered {response.status_code}"
+        self.tell(f"{self.registry} {why}: request tried again ({attempt + 2} of {self.attempts})")
+        await Retry.wait(self, attempt, response)  # not super(): `slots` makes a second class of this one
 
 
 def missing_in_registry(push: PushConfig, wanted: Mapping[str, str]) -> str:
