@@ -22,6 +22,7 @@ _EXECS = ("Container.withExec", "withExec", "resume withExec")
 _CACHED, _PENDING, _DIGEST = "dagger.io/dag.cached", "dagger.io/dag.pending", "dagger.io/dag.digest"
 _COMMAND = "pocket.args"  # other engines do not tell what a step was
 _SHOWN_STEPS = 200
+_STEP = {"command": "", "cached": True, "started": 0.0, "seconds": 0.0}
 _VERBOSE, _EOF = "dagger.io/logs.verbose", "stdio.eof"
 _ENOUGH = 64 << 20
 _BATCH_SECONDS = 0.15
@@ -77,15 +78,18 @@ class Telemetry:
         cached = sum(outcome.values())
         return {"ran": len(outcome) - cached, "cached": cached}
 
-    def steps(self, stage: str) -> list[dict[str, Any]]:
-        """Return a stage's steps in the order in which they began: command, whether it was cached, and how long it took, in seconds."""
+    def steps(self, stage: str, since: float = 0.0) -> list[dict[str, Any]]:
+        """Return a stage's steps in the order in which they began: command, whether it was cached, when it began (in seconds after
+        `since`, which is in seconds since 1970) and how long it took, in seconds.
+        """
         found: dict[str, dict[str, Any]] = {}
         with self._news:
             told = [
                 span for i, span in self._spans.items() if span.name in _EXECS and not self._defers(span) and self._stage_of(i) == stage
             ]
         for span in sorted(told, key=lambda span: span.start):
-            known = found.setdefault(str(span.attributes.get(_DIGEST) or len(found)), {"command": "", "cached": True, "seconds": 0.0})
+            step = {**_STEP, "started": round(max(span.start / 1e9 - since, 0.0), 3)}
+            known = found.setdefault(str(span.attributes.get(_DIGEST) or len(found)), step)
             known["command"] = known["command"] or str(span.attributes.get(_COMMAND, ""))
             known["cached"] = known["cached"] and bool(span.attributes.get(_CACHED))
             known["seconds"] = round(known["seconds"] + max(span.end - span.start, 0) / 1e9, 3)

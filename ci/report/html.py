@@ -6,18 +6,18 @@ A page that cannot be made costs the page, never the run.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import shlex
 from collections.abc import Mapping, Sequence
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from ci.paths import cache_root, write_atomically
 from ci.report import evidence, words
+from ci.report.parts import badge, page_of, table
+from ci.report.policy import policy
 from ci.report.samples import Browser, Shown, browse, suite_files
+from ci.report.timeline import costs, timeline
 
 PAGE = "report.html"
 _CASES, _FINDINGS = 1000, 50
@@ -52,7 +52,9 @@ def render(directory: Path, questions: Mapping[str, Path]) -> str:
     samples = browse(directory / "samples.jsonl", questions)
     parts = {
         "Failure": ("failure", _failures(run, directory)),
-        "Timeline": ("timeline", _timeline(run)),
+        "Policy": ("policy", policy(evidence.read_json(directory / "plan.json"))),
+        "Timeline": ("timeline", timeline(run)),
+        "Costs": ("costs", costs(run)),
         "Evaluation": ("evaluation", _scores(suites)),
         "Samples": ("samples", _samples(samples)),
         "Tests": ("tests", _tests(cases)),
@@ -68,25 +70,11 @@ def render(directory: Path, questions: Mapping[str, Path]) -> str:
         f'<main id="main">{sections}</main><footer>weighbridge {escape(str(run["weighbridge"]))} · made from '
         f"<code>{escape(run['id'])}/run.json</code> and the files beside it</footer>"
     )
-    return _page(f"{run['status']}: {run['subject']} @ {_commit(run)}", body)
-
-
-def _page(title: str, body: str) -> str:
-    here = files("ci.report")
-    script = here.joinpath("page_script.txt").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    page = here.joinpath("page.html").read_text(encoding="utf-8")
-    for name, value in (("HASH", f"sha256-{digest}"), ("TITLE", escape(title)), ("SCRIPT", script), ("BODY", body)):
-        page = page.replace(f"@@{name}@@", value, 1)
-    return page
+    return page_of(f"{run['status']}: {run['subject']} @ {_commit(run)}", body)
 
 
 def _commit(run: Mapping[str, Any]) -> str:
     return str(run["facts"].get("commit", ""))[:7] or "no commit"
-
-
-def _badge(status: str) -> str:
-    return f'<span class="badge {escape(status)}">{escape(status)}</span>'
 
 
 def _head(run: Mapping[str, Any]) -> str:
@@ -113,7 +101,7 @@ def _head(run: Mapping[str, Any]) -> str:
     if url.startswith(("https://", "http://")):
         rows += f'<div><dt>on the host</dt><dd><a href="{escape(url)}">{escape(url)}</a></dd></div>'
     return (
-        f"<h1>{_badge(str(run['status']))} {escape(str(run['subject']))} @ {escape(_commit(run))}</h1>"
+        f"<h1>{badge(str(run['status']))} {escape(str(run['subject']))} @ {escape(_commit(run))}</h1>"
         f'<p class="soft">run {escape(run["id"])}, exit code {run["exit"]}</p><dl>{rows}</dl>'
     )
 
@@ -135,7 +123,7 @@ def _failure(entry: Mapping[str, Any], problem: Mapping[str, Any], directory: Pa
     tail = str(problem.get("tail") or "").strip("\n")
     hint = escape(str(problem.get("hint") or ""))
     return (
-        f"<h3>{_badge('failed')} {escape(entry['name'])}</h3><p>{escape(problem['message'])}</p>"
+        f"<h3>{badge('failed')} {escape(entry['name'])}</h3><p>{escape(problem['message'])}</p>"
         + (f"<ul>{listed}</ul>{more}" if listed else "")
         + (f'<pre tabindex="0" role="region" aria-label="Last output of {escape(entry["name"])}">{escape(tail)}</pre>' if tail else "")
         + (f"<p>{hint}</p>" if hint else "")
@@ -152,44 +140,6 @@ def _place(finding: Mapping[str, Any]) -> str:
     return f"{finding.get('file')}:{finding.get('line')}" if finding.get("line") else str(finding.get("file") or "")
 
 
-def _timeline(run: Mapping[str, Any]) -> str:
-    total = max([float(run["seconds"]), 0.001, *(entry["started"] + entry["seconds"] for entry in run["stages"])])
-    rows = []
-    for entry in run["stages"]:
-        bar = ""
-        if entry["seconds"]:
-            left, width = 100 * entry["started"] / total, 100 * entry["seconds"] / total
-            bar = f'<span class="bar {entry["status"]}" style="left:{left:.2f}%;width:{width:.2f}%"></span>'
-        took = words.seconds(entry["seconds"]) if entry["seconds"] else ""
-        rows.append(
-            f'<li><span><strong>{escape(entry["name"])}</strong></span><span class="track" aria-hidden="true">{bar}</span>'
-            f'<span class="time">{took}</span><span class="said">{_badge(entry["status"])} {escape(" · ".join(_said(entry)))}</span></li>'
-        )
-    reused = sum(entry["status"] == "reused" for entry in run["stages"])
-    steps = [entry["execs"] for entry in run["stages"] if entry.get("execs")]
-    counts = [f"{reused} of {len(run['stages'])} stages reused"]
-    if steps:
-        counts.append(f"{sum(step['cached'] for step in steps)} of {sum(step['ran'] + step['cached'] for step in steps)} steps cached")
-    return f'<p class="soft">0 to {words.seconds(total)} · {" · ".join(counts)}</p><ol class="lanes">{"".join(rows)}</ol>'
-
-
-def _said(entry: Mapping[str, Any]) -> list[str]:
-    steps = entry.get("execs")
-    count = f"{steps['ran']} step{'s' if steps['ran'] != 1 else ''} ran, {steps['cached']} cached" if steps else ""
-    return [
-        str(part) for part in (entry["summary"], count, entry["why"], f"from run {entry['from_run']}" if entry["from_run"] else "") if part
-    ]
-
-
-def _table(label: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table; a head that ends with `#` is of a column of numbers. Cells are HTML."""
-    kinds = [' class="n"' if head.endswith("#") else "" for head in heads]
-    top = "".join(f'<th scope="col"{kind}>{escape(head.rstrip("#"))}</th>' for head, kind in zip(heads, kinds, strict=True))
-    body = "".join("<tr>" + "".join(f"<td{kind}>{cell}</td>" for kind, cell in zip(kinds, row, strict=True)) + "</tr>" for row in rows)
-    table = f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
-    return f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(label)}">{table}</div>'
-
-
 def _scores(suites: Sequence[Mapping[str, Any]]) -> str:
     rows = []
     for suite in suites:
@@ -198,7 +148,7 @@ def _scores(suites: Sequence[Mapping[str, Any]]) -> str:
         rows.append(
             [
                 f"<strong>{escape(str(suite.get('name')))}</strong>",
-                _badge(str(suite.get("verdict", ""))),
+                badge(str(suite.get("verdict", ""))),
                 f"{score:.3f}",
                 f"{low:.3f} … {high:.3f}",
                 f"{float(suite.get('floor', 0)):g}",
@@ -212,7 +162,7 @@ def _scores(suites: Sequence[Mapping[str, Any]]) -> str:
         return ""
     heads = ["suite", "verdict", "score#", "95 % Wilson interval#", "floor#", "answered#", "truncated#", "median latency#", "reason"]
     note = "The interval takes samples as independent; the gate compares the score on exactly these samples with the floor."
-    return _table("Scores per suite", heads, rows) + f'<p class="soft">{note}</p>'
+    return table("Scores per suite", heads, rows) + f'<p class="soft">{note}</p>'
 
 
 def _samples(browser: Browser) -> str:
@@ -241,7 +191,7 @@ def _sample(sample: Shown, first: set[str]) -> str:
     got = "no answer: " + sample.output if sample.verdict == "unanswered" else sample.output
     return (
         f'<li data-suite="{escape(sample.suite)}" data-verdict="{sample.verdict}"{anchor}>{picture}<div>'
-        f'<p>{_badge(sample.verdict)} <span class="mono">{escape(sample.id)}</span></p>'
+        f'<p>{badge(sample.verdict)} <span class="mono">{escape(sample.id)}</span></p>'
         + (f"<p>{escape(sample.prompt)}</p>" if sample.prompt else "")
         + f'<p><span class="soft">answer</span> {escape(got) or "(empty)"}</p>'
         + (f'<p><span class="soft">expected</span> {escape(sample.expected)}</p>' if sample.verdict != "right" else "")
@@ -255,7 +205,7 @@ def _tests(cases: Sequence[evidence.Case]) -> str:
     counts = {name: sum(case.outcome == name for case in cases) for name in ("failed", "skipped", "passed")}
     rows = [
         [
-            _badge(case.outcome),
+            badge(case.outcome),
             escape(case.name) + (f'<br><span class="soft">{escape(case.message[:400])}</span>' if case.message else ""),
             f"<code>{escape(case.place)}</code>",
             f"{case.seconds:.3f} s",
@@ -263,9 +213,9 @@ def _tests(cases: Sequence[evidence.Case]) -> str:
         for case in cases[:_CASES]
     ]
     said = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-    table = _table("All tests", ["result", "test", "place", "time#"], rows)
+    listed = table("All tests", ["result", "test", "place", "time#"], rows)
     opened = " open" if counts["failed"] else ""
-    return f"<details{opened}><summary>{said}; the slowest first</summary>{table}</details>"
+    return f"<details{opened}><summary>{said}; the slowest first</summary>{listed}</details>"
 
 
 def _coverage(covered: Sequence[evidence.Covered]) -> str:
@@ -282,5 +232,5 @@ def _coverage(covered: Sequence[evidence.Covered]) -> str:
         for item in covered
     ]
     total = f"{100 * sum(item.covered for item in covered) / lines:.1f} % of {lines} lines"
-    table = _table("Coverage by file", ["file", "covered#", "lines#", "lines not covered"], rows)
-    return f"<details><summary>{total} in {len(covered)} files</summary>{table}</details>"
+    listed = table("Coverage by file", ["file", "covered#", "lines#", "lines not covered"], rows)
+    return f"<details><summary>{total} in {len(covered)} files</summary>{listed}</details>"

@@ -112,7 +112,7 @@ def page_of(pipeline: Pipeline) -> tuple[Path, str, Elements]:
 def test_the_page_holds_what_happened_and_what_to_do(pipeline: Pipeline) -> None:
     _, text, elements = page_of(pipeline)
     heads = re.findall(r"<h2 [^>]*>([^<]+)", text)
-    assert heads == ["Failure", "Timeline", "Evaluation", "Samples", "Tests", "Coverage"]
+    assert heads == ["Failure", "Timeline", "Costs", "Evaluation", "Samples", "Tests", "Coverage"]
     for said in ("tests/test_a.py:31", "run --only test -- -k &#x27;a b&#x27;", "95 % Wilson interval", "not run: test failed", "2–3, 5"):
         assert said in text
     assert [attributes["scope"] for tag, attributes in elements.found if tag == "th"].count("col") == len(re.findall("<th ", text))
