@@ -16,6 +16,7 @@ from pocket.errors import PocketError
 from pocket.sandbox import Mount
 
 _CDI_DIRECTORIES = (Path("/etc/cdi"), Path("/var/run/cdi"))
+_GPUS = Path("/proc/driver/nvidia/gpus")
 _CONTROL = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia-modeset")
 _LIBRARIES = ("libcuda.so", "libnvidia-", "libnvcuvid.so", "libcudadebugger.so")
 
@@ -40,11 +41,19 @@ def inventory() -> tuple[tuple[str, str, str], ...]:
     version = Path("/proc/driver/nvidia/version")
     if version.exists():
         driver = version.read_text().splitlines()[0].strip()
-    found = []
-    for info in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
-        fields = dict(line.split(":", 1) for line in info.read_text().splitlines() if ":" in line)
-        found.append((fields.get("Device Minor", "").strip(), fields.get("Model", "").strip(), driver))
-    return tuple(found)
+    return tuple((fields.get("Device Minor", ""), fields.get("Model", ""), driver) for fields in _told(_GPUS))
+
+
+def numbers(gpus: tuple[str, ...], place: Path) -> set[str]:
+    """Give the numbers of the device nodes of GPUs that are named by number or by UUID; an unknown name stands for itself."""
+    by_uuid = {fields.get("GPU UUID", ""): fields.get("Device Minor", "") for fields in _told(place)}
+    return {by_uuid.get(name) or name for name in gpus}
+
+
+def _told(place: Path) -> list[dict[str, str]]:
+    """Give what the driver says of each GPU."""
+    lines = [info.read_text().splitlines() for info in sorted(place.glob("*/information"))]
+    return [{name.strip(): value.strip() for name, _, value in (line.partition(":") for line in told)} for told in lines]
 
 
 def identity(gpus: tuple[str, ...]) -> list[Any]:
@@ -59,7 +68,7 @@ def identity(gpus: tuple[str, ...]) -> list[Any]:
 
 
 def mounts(gpus: tuple[str, ...]) -> list[Mount]:
-    """Give the mounts that show GPUs ("all" or indexes) to a container.
+    """Give the mounts that show GPUs ("all", numbers or UUIDs) to a container.
 
     Raises:
         NoGPUError: there is none, or not the one asked for.
@@ -73,7 +82,8 @@ def mounts(gpus: tuple[str, ...]) -> list[Mount]:
         return from_cdi
     devices = [p for p in _CONTROL if Path(p).exists()]
     numbered = sorted(Path("/dev").glob("nvidia[0-9]*"))
-    wanted = numbered if "all" in gpus else [p for p in numbered if p.name.removeprefix("nvidia") in gpus]
+    chosen = numbers(gpus, _GPUS)
+    wanted = numbered if "all" in gpus else [p for p in numbered if p.name.removeprefix("nvidia") in chosen]
     if not wanted:
         raise NoGPUError(f"GPU {', '.join(gpus)}")
     devices += [str(p) for p in wanted] + [str(p) for p in sorted(Path("/dev/nvidia-caps").glob("*"))]

@@ -62,3 +62,13 @@ def test_a_cdi_specification_is_followed(tmp_path: Path, monkeypatch: pytest.Mon
 def test_the_drivers_files_are_those_that_the_loader_finds() -> None:
     names = [Path(p).name for p in gpu._driver_files()]
     assert names == [n for n in names if n.startswith(("libcuda", "libnvidia-", "libnvcuvid", "nvidia-smi"))]
+
+
+def test_gpus_are_named_by_number_or_uuid(tmp_path: Path) -> None:
+    for number, uuid in ((3, "GPU-1111"), (5, "GPU-2222")):
+        (tmp_path / f"0000:0{number}:00.0").mkdir()
+        (tmp_path / f"0000:0{number}:00.0" / "information").write_text(
+            f"Model: \t NVIDIA L4\nGPU UUID: \t {uuid}\nDevice Minor: \t {number}\n"
+        )
+    assert gpu.numbers(("GPU-2222",), tmp_path) == {"5"}
+    assert gpu.numbers(("3", "GPU-1111", "GPU-9999"), tmp_path) == {"3", "GPU-9999"}
