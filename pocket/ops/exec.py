@@ -19,6 +19,7 @@ from pocket.graph import ROOT, Input, Op, Outputs, digest_of
 from pocket.ops.stacks import mountable
 from pocket.ops.streams import Capture, error_tail
 from pocket.sandbox import ExecSpec, Mount
+from pocket.sandbox.record import ROOT_MOUNT
 from pocket.store import disk
 from pocket.store.layer import Snapshot
 from pocket.tree.owners import resolve_owner
@@ -100,13 +101,13 @@ class Exec(Op):
 
     def _commit(self, engine: Engine, prepared: Prepared, root: Snapshot, outcome: Outcome) -> dict[str, Snapshot]:
         """Put what the command wrote into the store, for the root and for each mount with content."""
-        snapshots = {ROOT: _committed(engine, prepared.upper, root, outcome.stubs, outcome.owner)}
+        snapshots = {ROOT: _committed(engine, prepared.upper, root, outcome.stubs, outcome, ROOT_MOUNT)}
         for index, point in enumerate(self.container.mounts):
             if (below := prepared.content.get(index)) is None:
                 continue
             stubs = tuple(path for i, path in outcome.mount_stubs if i == index)
             upper = prepared.mounts[index].upper
-            snapshots[point.target] = below if upper is None else _committed(engine, Path(upper), below, stubs, outcome.owner)
+            snapshots[point.target] = below if upper is None else _committed(engine, Path(upper), below, stubs, outcome, index)
         return snapshots
 
     def _error(self, outcome: Outcome, capture: Capture, hint: str) -> ExecError:
@@ -120,8 +121,9 @@ class Exec(Op):
         return ExecError(message, argv=self.argv, exit_code=code, stdout=out, stderr=err, hint=hint)
 
 
-def _committed(engine: Engine, upper: Path, lower: Snapshot, stubs: tuple[str, ...], owner: tuple[int, int] | None) -> Snapshot:
-    layer = engine.store.commit_upper(upper, lower, drop=stubs, owner=owner)
+def _committed(engine: Engine, upper: Path, lower: Snapshot, stubs: tuple[str, ...], outcome: Outcome, mount: int) -> Snapshot:
+    notes = tuple(note for note in outcome.owners if note[0] == mount)
+    layer = engine.store.commit_upper(upper, lower, drop=stubs, owner=outcome.owner, notes=notes)
     if layer is None:
         return lower
     return Snapshot((*lower.layers, layer), digest_of(["stack", lower.key, layer.digest]))

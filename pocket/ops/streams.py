@@ -61,6 +61,7 @@ class Capture:
             process.fill_redirects(stdout=self.stdout(), stderr=self.stderr())
         except BaseException:
             process.kill()
+            self._readers.add_done_callback(lambda done: done.cancelled() or done.exception())  # or asyncio complains that nobody asked
             self._readers.cancel()
             raise
         return outcome

@@ -26,8 +26,11 @@ _TIOCSCTTY = 0x540E
 _MESSAGES = {errno.EACCES: "permission denied", errno.ENOENT: "no such file or directory", errno.ENOEXEC: "exec format error"}
 
 
-def prepare(tier: Tier, nofile: tuple[int, int], *, insecure: bool) -> None:
-    """Do what needs no request: session, signals, limits, what may never be regained, the filter."""
+def prepare(tier: Tier, nofile: tuple[int, int], *, insecure: bool) -> int | None:
+    """Do what needs no request: session, signals, limits, what may never be regained, the filter.
+
+    Returns the filter's listener, for a `Recorder` in another process; None without one.
+    """
     os.setsid()  # no controlling terminal, so no TIOCSTI into the user's shell, and a process group to signal
     default_signals()
     resource.setrlimit(resource.RLIMIT_NOFILE, nofile)
@@ -40,8 +43,18 @@ def prepare(tier: Tier, nofile: tuple[int, int], *, insecure: bool) -> None:
                     linux.prctl(linux.PR_CAPBSET_DROP, bit)
                 except OSError:
                     break  # past the last capability of this kernel
-    if tier.name == "single-uid" and (program := seccomp.program(os.uname().machine)):
-        linux.set_seccomp(program)  # while CAP_SYS_ADMIN is there, which an insecure step needs for it
+    return _filter() if tier.name == "single-uid" else None  # while CAP_SYS_ADMIN is there, which an insecure step needs for it
+
+
+def _filter() -> int | None:
+    machine = os.uname().machine
+    if not (program := seccomp.program(machine, listened=True)):
+        return None
+    try:
+        return linux.listen_seccomp(program)
+    except OSError:  # a filter around this session has a listener already, and there can be one only
+        linux.set_seccomp(seccomp.program(machine, listened=False))
+    return None
 
 
 def execute(spec: ExecSpec, tier: Tier, user: User, streams: tuple[int, int, int]) -> Never:

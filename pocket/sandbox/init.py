@@ -3,8 +3,9 @@
 It is a fork of the forkserver and stays a Python process, so nothing may be imported after the root has changed. What does not depend
 on the request (namespaces, /proc, /dev, the command's own process) can be made before there is one: `be_spare`. With `no_init` the
 command itself is pid 1, and the watching is done by a process outside (`watch_from_outside`).
-Messages to the session, each a marshalled tuple: ("setup", …) when the root stands, ("exit", status, timed_out) at the end,
-("step", message) or ("refused", message, hint) instead. From the session: b"t" terminate, b"s15" signal the command.
+Messages to the session, each a marshalled tuple: ("setup", …) when the root stands, ("owners",) when the step gave files away and
+("exit", status, timed_out) at the end, ("step", message) or ("refused", message, hint) instead. From the session: b"t" terminate,
+b"s15" signal the command.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pocket.errors import PocketError
 from pocket.sandbox import command, linux, rootfs, users
 from pocket.sandbox.errors import StepError
 from pocket.sandbox.messages import Request, read_spec, receive, send
+from pocket.sandbox.record import Place, Recorder, Uppers
 from pocket.sandbox.spec import ExecSpec, from_wire, to_wire
 from pocket.sandbox.supervise import supervise, wake_on_child
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from pocket.sandbox.tier import Tier
 
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
+_MOST_PLACES = 200  # descriptors in one message; the kernel takes 253
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,12 +61,12 @@ def namespaces(net: str) -> int:
     return flags | linux.CLONE_NEWNET if net == "none" else flags
 
 
-def run(host: Host, request: Request) -> Never:
-    """Be pid 1 of a container until its command has ended."""
+def run(host: Host, request: Request, outside: socket.socket | None = None) -> Never:
+    """Be pid 1 of a container until its command has ended; `outside` is who watches where the command itself is pid 1."""
 
     def body() -> Never:
         die_with_parent(host.alive)
-        _run(host, request, rootfs.prepare(host.tier, insecure=read_spec(request.spec).insecure), None)
+        _run(host, request, rootfs.prepare(host.tier, insecure=read_spec(request.spec).insecure), None, outside)
 
     guarded(request.control, body)
 
@@ -89,11 +92,14 @@ def watch_from_outside(host: Host, request: Request, net: str) -> Never:
     def watch() -> Never:
         die_with_parent(host.alive)
         wake = wake_on_child()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         pid, _ = linux.clone(namespaces(net))
         if pid == 0:
-            run(host, request)
+            ours.close()
+            run(host, request, theirs)
+        theirs.close()
         spec = read_spec(request.spec)
-        report(request.control, pid, wake, timeout=spec.timeout, grace=spec.grace)
+        report(request.control, pid, wake, timeout=spec.timeout, grace=spec.grace, recorder=_recorder_outside(host, ours))
 
     guarded(request.control, watch)
 
@@ -123,14 +129,18 @@ def die_with_parent(alive: int) -> None:
         os._exit(125)
 
 
-def report(control: socket.socket, child: int, wake: int, *, timeout: float | None, grace: float) -> Never:
+def report(
+    control: socket.socket, child: int, wake: int, *, timeout: float | None, grace: float, recorder: Recorder | None = None
+) -> Never:
     """Watch a process to its end, and tell the session."""
-    status, timed_out = supervise(control, child, wake, timeout=timeout, grace=grace)
+    status, timed_out = supervise(control, child, wake, timeout=timeout, grace=grace, recorder=recorder)
+    if recorder is not None:
+        recorder.send(control)
     send(control, ("exit", status, timed_out))
     os._exit(0)
 
 
-def _run(host: Host, request: Request, ground: rootfs.Ground, child: _Command | None) -> Never:
+def _run(host: Host, request: Request, ground: rootfs.Ground, child: _Command | None, outside: socket.socket | None = None) -> Never:
     spec = read_spec(request.spec)
     if request.net is not None:
         linux.setns(request.net, linux.CLONE_NEWNET)
@@ -139,6 +149,7 @@ def _run(host: Host, request: Request, ground: rootfs.Ground, child: _Command | 
     linux.sethostname(spec.hostname)
     if child is None and not spec.no_init:
         child = _fork_command(host, insecure=spec.insecure)
+    uppers = Uppers(spec) if host.tier.name == "single-uid" else None
     root = rootfs.enter(spec, host.tier, ground)
     user = users.resolve(spec.user)
     streams, files = _terminal(user, host.tier) if spec.tty else _redirects(request, spec)
@@ -148,13 +159,18 @@ def _run(host: Host, request: Request, ground: rootfs.Ground, child: _Command | 
     send(request.control, setup, list(files.values()))
     for fd in files.values():
         os.close(fd)
+    places = uppers.places(root) if uppers is not None else ()
     if child is None:
-        command.prepare(host.tier, host.nofile, insecure=spec.insecure)
+        listener = command.prepare(host.tier, host.nofile, insecure=spec.insecure)
+        if outside is not None and listener is not None:
+            _tell_outside(outside, listener, places, user)
         _execute(host, request.control, spec, user, streams)
+    listener = _listener(child.sock) if places else None
     child.sock.sendmsg([marshal.dumps(astuple(user))], _rights([request.spec, *streams, request.control.fileno()]))
     for fd in {*streams, *request.streams, request.spec, child.sock.detach()}:
         os.close(fd)  # or a reader of the output would wait for this process
-    report(request.control, child.pid, child.wake, timeout=spec.timeout, grace=spec.grace)
+    recorder = None if listener is None else Recorder(listener, _procfs(), places, user, foreign=bool(ground.notes))
+    report(request.control, child.pid, child.wake, timeout=spec.timeout, grace=spec.grace, recorder=recorder)
 
 
 def _rehearse() -> None:
@@ -174,7 +190,7 @@ def _fork_command(host: Host, *, insecure: bool) -> _Command:
     if pid == 0:
         ours.close()
         try:
-            command.prepare(host.tier, host.nofile, insecure=insecure)
+            _hand_up(theirs, command.prepare(host.tier, host.nofile, insecure=insecure), host.tier)
             _rehearse()
             data, fds, _, _ = socket.recv_fds(theirs, 65536, 5, socket.MSG_CMSG_CLOEXEC)
             if data:
@@ -188,6 +204,43 @@ def _fork_command(host: Host, *, insecure: bool) -> _Command:
     # The step may not look into this process, which has all capabilities of the container's namespace.
     linux.prctl(linux.PR_SET_DUMPABLE, 0)
     return _Command(pid, ours, wake)
+
+
+def _hand_up(sock: socket.socket, listener: int | None, tier: Tier) -> None:
+    """Give the filter's listener to the parent, which answers for it; also that there is none."""
+    if tier.name != "single-uid":
+        return
+    sock.sendmsg([b"filtered"], [] if listener is None else _rights([listener]))
+    if listener is not None:
+        os.close(listener)
+
+
+def _listener(sock: socket.socket) -> int | None:
+    _, fds, _, _ = socket.recv_fds(sock, 16, 1, socket.MSG_CMSG_CLOEXEC)
+    return fds[0] if fds else None
+
+
+def _tell_outside(outside: socket.socket, listener: int, places: tuple[Place, ...], user: users.User) -> None:
+    known = places[:_MOST_PLACES]
+    message = marshal.dumps((astuple(user), [astuple(p)[:-1] for p in known]))
+    with outside:
+        outside.sendmsg([message], _rights([listener, *(p.upper for p in known)]))
+    os.close(listener)
+
+
+def _recorder_outside(host: Host, inside: socket.socket) -> Recorder | None:
+    """Make the recorder of a command that is pid 1 itself, once its root stands; None when it does not come so far."""
+    with inside:
+        data, fds, _, _ = socket.recv_fds(inside, 1 << 20, _MOST_PLACES + 1, socket.MSG_CMSG_CLOEXEC)
+    if not data or host.tier.name != "single-uid":
+        return None
+    user, places = marshal.loads(data)  # noqa: S302 - from the process that this one forked
+    found = tuple(Place(device, target, shown, mount, upper) for (device, target, shown, mount), upper in zip(places, fds[1:], strict=True))
+    return Recorder(fds[0], _procfs(), found, users.User.of(user))
+
+
+def _procfs() -> int:
+    return os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
 
 
 def _execute(host: Host, control: socket.socket, spec: ExecSpec, user: users.User, streams: tuple[int, int, int]) -> Never:

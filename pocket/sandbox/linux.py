@@ -5,8 +5,11 @@ Nothing here imports more than ctypes, os and platform data: the forkserver load
 """
 
 import ctypes
+import errno
 import os
 import struct
+from collections.abc import Callable
+from dataclasses import dataclass
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 0x1, 0x2, 0x4, 0x8
 MS_BIND, MS_MOVE, MS_REC, MS_PRIVATE, MS_SLAVE = 0x1000, 0x2000, 0x4000, 1 << 18, 1 << 19
@@ -16,15 +19,19 @@ CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
 CLONE_PIDFD = 0x1000
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NAME, PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, PR_CAPBSET_DROP = 1, 4, 15, 38, 22, 24
 ATTR_RDONLY, ATTR_NOSUID, ATTR_NODEV, ATTR_NOEXEC = 0x1, 0x2, 0x4, 0x8
-RESOLVE_IN_ROOT = 0x10
+RESOLVE_BENEATH, RESOLVE_IN_ROOT = 0x08, 0x10
+AT_FDCWD, AT_EMPTY_PATH = -100, 0x1000
 
-_AT_FDCWD, _AT_EMPTY_PATH, _AT_RECURSIVE = -100, 0x1000, 0x8000
+_AT_SYMLINK_NOFOLLOW, _AT_RECURSIVE = 0x100, 0x8000
 _OPEN_TREE_CLONE, _OPEN_TREE_CLOEXEC = 1, os.O_CLOEXEC
 _MOVE_MOUNT_F_EMPTY_PATH = 0x4
 _SIGCHLD = 17
 _SYS_OPEN_TREE, _SYS_MOVE_MOUNT, _SYS_CLOSE_RANGE, _SYS_OPENAT2, _SYS_MOUNT_SETATTR = 428, 429, 436, 437, 442
 _MACHINE = os.uname().machine
-_SYS_PIVOT_ROOT, _SYS_CLONE = (41, 220) if _MACHINE == "aarch64" else (155, 56)
+_SYS_PIVOT_ROOT, _SYS_CLONE, _SYS_SECCOMP, _SYS_STATX = (41, 220, 277, 291) if _MACHINE == "aarch64" else (155, 56, 317, 332)
+_FILTER_NEW_LISTENER, _FILTER_WAIT_KILLABLE = 1 << 3, 1 << 5
+_STATX_BASIC_AND_BTIME, _STATX_BTIME = 0xFFF, 0x800
+_PAGE = 4096
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -41,7 +48,7 @@ def _check(result: int, what: str) -> int:
     return result
 
 
-def _syscall(what: str, number: int, *args: int | bytes | None) -> int:
+def _syscall(what: str, number: int, *args: int | bytes | ctypes.Array[ctypes.c_char] | None) -> int:
     converted = [_LONG(a) if isinstance(a, int) else a for a in args]
     return _check(int(_libc.syscall(_LONG(number), *converted)), what)
 
@@ -95,28 +102,28 @@ def clone(flags: int) -> tuple[int, int]:
     return (0, -1) if pid == 0 else (int(pid), pidfd.value)
 
 
-def open_tree(path: str, *, dirfd: int = _AT_FDCWD) -> int:
+def open_tree(path: str, *, dirfd: int = AT_FDCWD) -> int:
     """Return a detached copy of the mount at `path` ("" is `dirfd` itself) with everything below it."""
-    flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | _AT_RECURSIVE | (0 if path else _AT_EMPTY_PATH)
+    flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | _AT_RECURSIVE | (0 if path else AT_EMPTY_PATH)
     return _syscall(path, _SYS_OPEN_TREE, dirfd, os.fsencode(path), flags)
 
 
 def move_mount(fd: int, target: str) -> None:
     """Attach the mount behind a descriptor at `target`."""
-    _syscall(target, _SYS_MOVE_MOUNT, fd, b"", _AT_FDCWD, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH)
+    _syscall(target, _SYS_MOVE_MOUNT, fd, b"", AT_FDCWD, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH)
 
 
 def mount_setattr(fd: int, attributes: int, *, recursive: bool = True) -> None:
     """Set ATTR_… flags of a mount; unlike a remount it needs no repetition of locked flags and reaches mounts below."""
     record = struct.pack("=QQQQ", attributes, 0, 0, 0)
-    flags = _AT_EMPTY_PATH | (_AT_RECURSIVE if recursive else 0)
+    flags = AT_EMPTY_PATH | (_AT_RECURSIVE if recursive else 0)
     _syscall("mount_setattr", _SYS_MOUNT_SETATTR, fd, b"", flags, record, len(record))
 
 
-def open_in_root(root: int, path: str, flags: int) -> int:
-    """Open `path` as if the directory `root` were "/": no link leads out of it."""
-    how = struct.pack("=QQQ", flags | os.O_CLOEXEC, 0, RESOLVE_IN_ROOT)
-    return _syscall(path, _SYS_OPENAT2, root, os.fsencode(path), how, len(how))
+def open_in_root(root: int, path: str | bytes, flags: int, resolve: int = RESOLVE_IN_ROOT) -> int:
+    """Open `path` as if the directory `root` were "/": no link leads out of it (with RESOLVE_BENEATH: EXDEV when one tries)."""
+    how = struct.pack("=QQQ", flags | os.O_CLOEXEC, 0, resolve)
+    return _syscall(os.fsdecode(path), _SYS_OPENAT2, root, os.fsencode(path), how, len(how))
 
 
 def close_on_exec_from(first: int) -> None:
@@ -153,3 +160,68 @@ def set_seccomp(program: bytes) -> None:
     code = ctypes.create_string_buffer(program, len(program))
     fprog = ctypes.create_string_buffer(struct.pack("@HP", len(program) // 8, ctypes.addressof(code)), 16)
     prctl(PR_SET_SECCOMP, 2, fprog)
+
+
+def listen_seccomp(program: bytes) -> int:
+    """Install a filter as `set_seccomp` does; return the descriptor that its notifications are read from.
+
+    A kernel that can keep signals from interrupting a call that is being answered (5.19) is asked to.
+    """
+    code = ctypes.create_string_buffer(program, len(program))
+    fprog = struct.pack("@HP", len(program) // 8, ctypes.addressof(code))
+    try:
+        return _syscall("seccomp", _SYS_SECCOMP, 1, _FILTER_NEW_LISTENER | _FILTER_WAIT_KILLABLE, fprog)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+    return _syscall("seccomp", _SYS_SECCOMP, 1, _FILTER_NEW_LISTENER, fprog)
+
+
+def touch_owner(fd: int, uid: int, gid: int) -> None:
+    """Change the owner of what an O_PATH descriptor shows, links included."""
+    _check(_libc.fchownat(fd, b"", ctypes.c_uint32(uid), ctypes.c_uint32(gid), AT_EMPTY_PATH), "fchownat")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What tells an inode from all others of its file system, also from later ones of the same number; `links` names it has."""
+
+    device: int
+    inode: int
+    born: int  # nanoseconds; 0 where the file system does not say
+    links: int
+
+
+def identity(path: str, *, dirfd: int = AT_FDCWD) -> Identity:
+    """Identify what is at a path, links not followed ("" is `dirfd` itself)."""
+    data = ctypes.create_string_buffer(256)
+    flags = _AT_SYMLINK_NOFOLLOW | (0 if path else AT_EMPTY_PATH)
+    _syscall(path, _SYS_STATX, dirfd, os.fsencode(path), flags, _STATX_BASIC_AND_BTIME, data)
+    mask, links, inode, seconds, nanoseconds, major, minor = struct.unpack_from("=I12xI12xQ40xqI44xII", data.raw)
+    return Identity(os.makedev(major, minor), inode, (seconds * 10**9 + nanoseconds) if mask & _STATX_BTIME else 0, links)
+
+
+def read_string(pid: int, address: int, limit: int = 4096) -> bytes:
+    """Read a NUL-terminated string of at most `limit` bytes from another process."""
+    found = b""
+    while len(found) < limit:
+        size = min(_PAGE - (address + len(found)) % _PAGE, limit - len(found))
+        piece = ctypes.create_string_buffer(size)
+        _transfer(_libc.process_vm_readv, pid, piece, address + len(found))
+        found += piece.raw
+        if (end := found.find(b"\0")) >= 0:
+            return found[:end]
+    raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+
+
+def write_memory(pid: int, address: int, data: bytes) -> None:
+    """Write into another process."""
+    _transfer(_libc.process_vm_writev, pid, ctypes.create_string_buffer(data, len(data)), address)
+
+
+def _transfer(call: Callable[..., int], pid: int, local: ctypes.Array[ctypes.c_char], address: int) -> None:
+    here = struct.pack("@PN", ctypes.addressof(local), len(local))
+    there = struct.pack("@PN", address, len(local))
+    one, none = ctypes.c_ulong(1), ctypes.c_ulong(0)
+    if _check(call(ctypes.c_int(pid), here, one, there, one, none), "memory of a process") != len(local):
+        raise OSError(errno.EFAULT, os.strerror(errno.EFAULT))

@@ -149,6 +149,8 @@ def source(m: Mount, index: int, tier: Tier) -> int | None:
 def _overlay_source(m: Mount, index: int, tier: Tier) -> int:
     point = f"{workspace.MOUNTS}/{index}"
     os.makedirs(point, exist_ok=True)
+    if m.readonly and not m.lowers:
+        return linux.open_tree(workspace.EMPTY)  # an overlay of one directory is refused
     overlay(m.lowers, None if m.readonly else m.upper, m.work, point, tier)
     if not m.subpath:
         return linux.open_tree(point)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pocket.sandbox.record import Note
+
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -114,6 +116,7 @@ class Outcome:
     stubs: paths ("a/b") that mounts made in the container's root; commit drops those that are still empty.
     mount_stubs: the same for writable overlay mounts: (index of the mount, path inside it).
     owner: (uid, gid) that files made by this command truly have where the disk cannot show it (single-uid tier), else None.
+    owners: what the command gave to other owners, and the devices it made, where the disk cannot show it; see `record.Note`.
     made_cwd: directories that were made because the working directory was missing; they belong to the user and stay.
     """
 
@@ -124,6 +127,7 @@ class Outcome:
     stubs: tuple[str, ...] = ()
     mount_stubs: tuple[tuple[int, str], ...] = ()
     owner: tuple[int, int] | None = None
+    owners: tuple[Note, ...] = ()
     made_cwd: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import socket
 
+    from pocket.sandbox.record import Recorder
+
 
 def wake_on_child() -> int:
     """Return a descriptor that becomes readable when a child has ended."""
@@ -23,20 +25,29 @@ def wake_on_child() -> int:
     return read
 
 
-def supervise(control: socket.socket, child: int, wake: int, *, timeout: float | None, grace: float) -> tuple[int, bool]:
-    """Reap until the command has ended, pass signals on, keep the time; then end what is left.
+def supervise(
+    control: socket.socket, child: int, wake: int, *, timeout: float | None, grace: float, recorder: Recorder | None = None
+) -> tuple[int, bool]:
+    """Reap until the command has ended, pass signals on, keep the time, have owners recorded; then end what is left.
 
     Returns the command's wait status (-1 when the session went away first) and whether its time was up.
     """
     poll = select.poll()
     poll.register(wake, select.POLLIN)
     poll.register(control.fileno(), select.POLLIN)
+    if recorder is not None:
+        poll.register(recorder.fd, select.POLLIN)
     stop = _Stop(child, timeout, grace)
     while (status := _reap(child)) is None:
         events = dict(poll.poll(stop.milliseconds()))
         if wake in events:
             with contextlib.suppress(BlockingIOError):
                 os.read(wake, 4096)
+        if recorder is not None and (ready := events.get(recorder.fd)):
+            if ready & select.POLLIN:
+                recorder.answer()
+            else:
+                poll.unregister(recorder.fd)  # nobody with the filter is left
         if control.fileno() in events:
             message = control.recv(64)
             if not message:

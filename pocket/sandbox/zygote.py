@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pocket.sandbox import forkserver, oom
 from pocket.sandbox.errors import SandboxError
-from pocket.sandbox.messages import ask
+from pocket.sandbox.messages import ask, read
 from pocket.sandbox.spec import ExecSpec, Outcome, to_wire
 
 if TYPE_CHECKING:
+    from pocket.sandbox.record import Note
     from pocket.sandbox.tier import Tier
 
 
@@ -106,6 +107,7 @@ class Process:
         self._killed = False
         self._files: dict[int, int] = {}
         self._setup: tuple[Any, ...] = ((), (), (), None, ())
+        self._owners: tuple[Note, ...] = ()
         self._oom_before = oom.kills()
         loop = asyncio.get_running_loop()
         self._started: asyncio.Future[None] = loop.create_future()
@@ -187,6 +189,9 @@ class Process:
                 self._setup = tuple(rest[:5])
                 self._files = dict(zip(rest[5], fds, strict=True))
                 self._standing.set_result(None)
+            case "owners":
+                with open(fds[0], closefd=True) as file:
+                    self._owners = tuple(read(file.fileno()))
             case "exit":
                 self._ended(self._outcome(rest[0], timed_out=rest[1]))
             case "step":
@@ -204,7 +209,7 @@ class Process:
         stubs, mount_stubs, made_cwd, owner, notes = self._setup
         return Outcome(
             exit_code=128 - code if code < 0 else code, oom=oom_killed, timed_out=timed_out, stubs=stubs, mount_stubs=mount_stubs,
-            made_cwd=made_cwd, owner=owner, notes=notes,
+            made_cwd=made_cwd, owner=owner, owners=self._owners, notes=notes,
         )  # fmt: skip
 
     def _ended(self, result: Outcome | SandboxError | None) -> None:

@@ -27,6 +27,7 @@ from pocket.store.index import Entry
 from pocket.store.layer import Layer, Snapshot
 
 if TYPE_CHECKING:
+    from pocket.sandbox.record import Note
     from pocket.store.collect import Pruned, Usage
     from pocket.store.keeper import Keeper
 
@@ -167,13 +168,17 @@ class Store:
         lower: Snapshot,
         *,
         drop: Iterable[str] = (),
-        owners: dict[str, tuple[int, int]] | None = None,
         owner: tuple[int, int] | None = None,
+        notes: "Iterable[Note]" = (),
     ) -> Layer | None:
-        """Turn an overlay's upper directory into a layer; None when it holds no change. The directory is gone afterwards."""
-        from pocket.tree.commit import commit
+        """Turn an overlay's upper directory into a layer; None when it holds no change. The directory is gone afterwards.
 
-        return commit(self, upper, lower, drop=frozenset(drop), owners=owners or {}, owner=owner or (0, 0))
+        owner, notes: who made it and what was given to others, where the disk cannot show owners.
+        """
+        from pocket.tree.commit import commit
+        from pocket.tree.ownership import Ownership
+
+        return commit(self, upper, lower, drop=frozenset(drop), ownership=Ownership(owner or (0, 0), notes))
 
     def snapshot(self, ids: Iterable[str], key: str) -> Snapshot | None:
         """Return the snapshot of some layer ids, or None when one of them is gone."""

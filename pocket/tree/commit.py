@@ -15,26 +15,25 @@ from pocket.store import disk
 from pocket.store.builder import publish
 from pocket.store.index import WHITEOUT, Entry, Index, join
 from pocket.store.layer import Layer, Snapshot
+from pocket.tree.ownership import COPIED_UP, Ownership
 from pocket.tree.view import Node, View
 
 if TYPE_CHECKING:
     from pocket.store.store import Store
 
-Owners = dict[str, tuple[int, int]]
 
-
-def commit(
-    store: "Store", upper: Path, lower: Snapshot, *, drop: frozenset[str], owners: Owners, owner: tuple[int, int] = (0, 0)
-) -> Layer | None:
+def commit(store: "Store", upper: Path, lower: Snapshot, *, drop: frozenset[str], ownership: Ownership) -> Layer | None:
     """Rename `upper` into the store as a layer on top of `lower`; None when nothing changed.
 
-    Where the disk cannot show owners, new paths belong to `owner`.
+    `ownership` says who owns what where the disk cannot show it.
     """
-    scan = _Scan(str(upper), View(lower), store.tier, frozenset(p.strip("/") for p in drop), owners, owner)
+    scan = _Scan(str(upper), View(lower), store.tier, frozenset(p.strip("/") for p in drop), ownership)
     changed = scan.root()
     if not changed:
         disk.remove_tree(upper)
         return None
+    if not scan.true_owners:
+        ownership.adopt(scan.index, scan.view, str(upper))
     home = store.tmp()
     os.rename(upper, home / "fs")
     index = {path: scan.index[path] for path in sorted(scan.index)}
@@ -44,8 +43,8 @@ def commit(
 class _Scan:
     """One walk over an upper directory; it cleans the disk and collects the index as it goes."""
 
-    def __init__(self, upper: str, view: View, tier: str, drop: frozenset[str], owners: Owners, owner: tuple[int, int]) -> None:
-        self.upper, self.view, self.drop, self.owners, self.owner = upper, view, drop, owners, owner
+    def __init__(self, upper: str, view: View, tier: str, drop: frozenset[str], ownership: Ownership) -> None:
+        self.upper, self.view, self.drop, self.ownership = upper, view, drop, ownership
         self.true_owners = tier != "single-uid"
         self.opaque_name = disk.OPAQUE[tier]
         self.index: Index = {}
@@ -89,6 +88,10 @@ class _Scan:
         if path in self.drop and entry.kind == "f" and entry.size == 0:
             os.unlink(place)
             return False
+        if not self.true_owners and (device := self.ownership.device(place, st)):
+            os.unlink(place)  # as for a device of a pulled image, the index alone knows it
+            self.index[path] = entry._replace(kind=device[0], target=device[1:])
+            return True
         if below is not None and self._unchanged(entry, place, below):
             os.unlink(place)
             return False
@@ -123,13 +126,13 @@ class _Scan:
     def _describe(self, path: str, place: str, st: os.stat_result, below: Node | None) -> tuple[Entry, bool]:
         """Return the entry without content digest, and whether the directory is marked opaque."""
         xattrs = disk.read_xattrs(place)
+        copied = COPIED_UP in xattrs
         for name in xattrs:
             if ".overlay." in name and name != self.opaque_name and name.startswith(("trusted.", "user.")):
                 if name.endswith((".redirect", ".metacopy")):
                     raise StoreError(f"{path} depends on an overlayfs feature that must be off ({name})", hint="this is a bug in pocket")
                 with contextlib.suppress(OSError):
                     os.removexattr(place, name, follow_symlinks=False)
-        uid, gid = self._owner(path, st, below)
         target, size = "", 0
         if stat.S_ISLNK(st.st_mode):
             kind, target = "l", os.readlink(place)
@@ -142,17 +145,11 @@ class _Scan:
         else:
             kind = "c" if stat.S_ISCHR(st.st_mode) else "b"
             target = f"{os.major(st.st_rdev)}:{os.minor(st.st_rdev)}"
+        uid, gid = st.st_uid, st.st_gid
+        if not self.true_owners:
+            uid, gid = self.ownership.of(path, place, st, self.view, below, copied=copied, link=target if kind == "l" else "")
         entry = Entry(kind, stat.S_IMODE(st.st_mode), uid, gid, size, int(st.st_mtime), target, False, disk.kept_xattrs(xattrs))
         return entry, xattrs.get(self.opaque_name) == b"y"
-
-    def _owner(self, path: str, st: os.stat_result, below: Node | None) -> tuple[int, int]:
-        if path in self.owners:
-            return self.owners[path]
-        if self.true_owners:
-            return st.st_uid, st.st_gid
-        if below is not None:  # the disk cannot say in tier single-uid; a copied-up path keeps its owner
-            return below.entry.uid, below.entry.gid
-        return self.owner
 
     def _unchanged(self, entry: Entry, place: str, below: Node) -> bool:
         old = below.entry

@@ -2,24 +2,13 @@
 
 import hashlib
 import io
-import json
 import os
 import tarfile
-from pathlib import Path
 from typing import Any
 
 import dagger
 from casebook import Ctx, case, fails
-
-
-def parts(path: Path) -> tuple[dict[str, Any], dict[str, Any], list[bytes]]:
-    """Give manifest, configuration and layers of an archive with one image."""
-    with tarfile.open(path) as tar:
-        blobs = {m.name: tar.extractfile(m).read() for m in tar if m.isfile()}  # type: ignore[union-attr]
-    index = json.loads(blobs["index.json"])
-    manifest = json.loads(blobs["blobs/sha256/" + index["manifests"][0]["digest"][7:]])
-    config = json.loads(blobs["blobs/sha256/" + manifest["config"]["digest"][7:]])
-    return manifest, config, [blobs["blobs/sha256/" + la["digest"][7:]] for la in manifest["layers"]]
+from image_parts import parts
 
 
 def names_in(layer: bytes) -> list[str]:

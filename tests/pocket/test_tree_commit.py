@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from forked import folder, in_tier, mounted, step, tiers
 
+from pocket.sandbox.linux import identity
 from pocket.store import SCRATCH, Entry, Snapshot, Store
 from pocket.tree import ops
 from pocket.tree.digest import content_key
@@ -186,7 +187,8 @@ def test_known_owners_are_taken_where_the_disk_cannot_say() -> None:
         with mounted(store, base) as (root, upper):
             (root / "n").touch()
             (root / "m").touch()
-        layer = store.commit_upper(upper, base, owners={"n": (33, 34)})
+        noted = identity(str(upper / "n"))
+        layer = store.commit_upper(upper, base, notes=[(-1, noted.inode, noted.born, 33, 34, "")])
         assert layer is not None
         return {p: (e.uid, e.gid) for p, e in layer.rows()}
 
