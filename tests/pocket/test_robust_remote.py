@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 from busybox_image import make_base
+from fresh_machine import ask_elsewhere
 from pocket_session import IMAGE, PocketSession, session, sh
 from registries import real_registry
 
@@ -106,6 +108,49 @@ def test_a_fresh_machine_runs_nothing_and_fetches_what_is_needed_when_it_is_need
         assert answer["directory"] == made["directory"]
     assert got["file"] == {"contents": "new\n"}
     assert not second.warnings()
+
+
+def test_another_machine_runs_nothing_that_the_first_one_ran(registry: tuple[str, Path], tmp_path: Path, image: Path) -> None:
+    """A machine in namespaces of its own, whose disk is empty; only the command that is new there is run."""
+    host, place = registry
+    name = f"{host}/cache/elsewhere"
+    made = Machine(tmp_path / "first", image, to=name).do("stdout", 'directory(path:"/"){digest}')
+    new = sh("cat /proc/sys/kernel/hostname > /dev/null; cat /id") + "{stdout}"
+    asked = [ASKED % field for field in ("stdout", 'directory(path:"/"){digest}', new)]
+    answers, said = ask_elsewhere(tmp_path / "other", place, image, {"POCKET_CACHE_FROM": name}, asked)
+    shown, tree, after = (_at(answer) for answer in answers)
+    assert shown["stdout"] == made["stdout"], "the command that prints something else each time was not run"
+    assert tree["directory"] == made["directory"]
+    assert after["withExec"]["stdout"] == made["stdout"]
+    found = re.search(r"remote cache: (\d+) hits, (\d+) bytes fetched, 0 records written", said)
+    assert found, said
+    assert int(found[1]) == len(CHAIN)
+    assert int(found[2]) > 300_000
+
+
+def _at(answer: dict[str, Any]) -> dict[str, Any]:
+    assert "errors" not in answer, answer
+    found: dict[str, Any] = answer["data"]
+    for step in PATH:
+        found = found[step]
+    return found
+
+
+def test_no_secret_is_shared(own_registry: tuple[str, Path], tmp_path: Path, image: Path) -> None:
+    """What is uploaded of a command that prints its secret and writes nothing: records and output, in which it is masked."""
+    host, place = own_registry
+    canary = "canary-shared-7f3a9c51d2e84b06"
+    env = {"POCKET_CACHE_TO": f"{host}/cache", "POCKET_CACHE_SIGNING_KEY": f"key-{canary}"}
+    with session(tmp_path / "cache", tmp_path / "log", image=image, env=env) as s:
+        ident = s.ok('query($v:String!){setSecret(name:"s",plaintext:$v){id}}', "setSecret", "id", v=canary)
+        secret = f'withSecretVariable(name:"T",secret:"{ident}"){{withMountedSecret(path:"/s",source:"{ident}"){{%s}}}}'
+        s.ok(f'{{container{{from(address:"{IMAGE}"){{' + secret % (sh("echo $T; cat /s; echo $T >&2") + "{stdout}") + "}}}")
+    assert "1 records written" in (tmp_path / "log").read_text()
+    files = [p.read_bytes() for p in (place / "data").rglob("*") if p.is_file()]
+    assert any(b"***" in data for data in files), "its output is there"
+    unpacked = [gzip.decompress(data) for data in files if data[:2] == b"\x1f\x8b"]
+    assert unpacked
+    assert not any(canary.encode() in data for data in [*files, *unpacked])
 
 
 def test_commands_go_on_from_what_was_fetched(registry: tuple[str, Path], tmp_path: Path, image: Path) -> None:

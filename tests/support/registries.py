@@ -43,14 +43,15 @@ def real_registry(directory: Path, *, htpasswd: str = "", tls: tuple[Path, Path]
     with (directory / "log").open("wb") as log:
         process = subprocess.Popen([program, "serve", directory / "config.yml"], stdout=log, stderr=log)
     try:
-        _await_port(port, process, directory / "log")
+        await_port(port, process, directory / "log")
         yield f"127.0.0.1:{port}"
     finally:
         process.kill()
         process.wait()
 
 
-def _await_port(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+def await_port(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until a server that was started listens on loopback."""
     deadline = time.monotonic() + 30
     while process.poll() is None and time.monotonic() < deadline:
         with contextlib.suppress(OSError):
