@@ -122,7 +122,8 @@ def spent(entries: Iterable[StageEntry], now: float) -> list[str]:
         took = entry.seconds or (now - entry.started if entry.status in {"running", "cancelled"} and entry.started else 0.0)
         if took or entry.waited:
             rows.append((took + entry.waited, entry, took))
-    return [_row(entry, took) for _, entry, took in sorted(rows, key=lambda row: -row[0])]
+    told = [_row(entry, took) for _, entry, took in sorted(rows, key=lambda row: -row[0])]
+    return told or ["no stage had begun: the engine or the base image was not ready"]
 
 
 def _row(entry: StageEntry, took: float) -> str:

@@ -80,7 +80,7 @@ class Pace:
         if "risk" in self.record.budget:
             return
         left = [entry.name for entry in self.record.stages.values() if entry.status in {"waiting", "running"}]
-        risk = f"{_LATE:.0%} of the budget of {self.budget.minutes:g} min are gone; still to do: {', '.join(left)}"
+        risk = f"{_LATE * 100:.0f} % of the budget of {self.budget.minutes:g} min are gone; still to do: {', '.join(left)}"
         self.record.budget["risk"] = risk
         self.tell(risk)
 

@@ -15,6 +15,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ci.base.errors import BaseError
+from ci.base.stopping import in_thread
 from ci.exits import Exit
 from ci.stage import Base
 
@@ -40,9 +41,9 @@ async def resolve(config: BaseConfig, *, root: Path, cache: Path) -> Base:
 async def resolve_reference(image: str, config: BaseConfig, *, root: Path, cache: Path) -> Base:
     """Resolve any of what `base.image` and the values of `base.aliases` may be."""
     if image == "host":
-        return await asyncio.to_thread(_host, cache, image, ())
+        return await in_thread(_host, cache, image, ())
     if image.startswith("oci-archive:"):
-        return await asyncio.to_thread(_archive, root / image.removeprefix("oci-archive:"), image)
+        return await in_thread(_archive, root / image.removeprefix("oci-archive:"), image)
     started = time.monotonic()
     try:
         digest = await asyncio.wait_for(_manifest_digest(image), config.timeout)
@@ -55,7 +56,7 @@ async def resolve_reference(image: str, config: BaseConfig, *, root: Path, cache
                 hint="set base.fallback to host (for a release also base.releases_may_use_host), "
                 "or name an image or archive that this machine can read",
             ) from error
-        return await asyncio.to_thread(_host, cache, image, (reason,))
+        return await in_thread(_host, cache, image, (reason,))
     return pinned(image, digest)
 
 

@@ -6,6 +6,7 @@ place, so that nobody's home directory becomes a path, or part of a file, of the
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import re
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ci.base import bytecode
+from ci.base import bytecode, stopping
 from ci.base.errors import BaseError
 
 if TYPE_CHECKING:
@@ -154,13 +155,17 @@ def _add_bytecode(tree: Tree, python: HostPython, modules: list[tuple[Path, str]
         out.mkdir(parents=True)
         argv = [str(python.executable), "-I", "-S", bytecode.__file__, str(out)]
         job = subprocess.Popen(argv, stdin=subprocess.PIPE, text=True, env={"PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8"})
+        stopping.watch(job)
         jobs.append((job, out, half))
         assert job.stdin is not None
-        job.stdin.write("".join(f"{path}\t{place}\n" for path, place in half))
-        job.stdin.close()
-    for job, out, half in jobs:
-        if job.wait() != 0:
-            raise BaseError(f"compiling the standard library with {python.executable.name} ended with exit code {job.returncode}")
+        with contextlib.suppress(BrokenPipeError):  # it ended early, and its exit code says so
+            job.stdin.write("".join(f"{path}\t{place}\n" for path, place in half))
+            job.stdin.close()
+    codes = [job.wait() for job, _, _ in jobs]
+    stopping.check()
+    for code, (_, out, half) in zip(codes, jobs, strict=True):
+        if code != 0:
+            raise BaseError(f"compiling the standard library with {python.executable.name} ended with exit code {code}")
         for number, (_, place) in enumerate(half):
             compiled = out / f"{number}.pyc"
             if compiled.exists():

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any, Literal, Protocol, cast
 
+from ci.base import stopping
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -56,6 +58,7 @@ class Tree:
 
     def file(self, path: str, content: bytes | Path, mode: int = 0o644) -> None:
         """Add a regular file; a `Path` is read when the archive is written."""
+        stopping.check()
         self._put(path, Entry("file", mode, content))
 
     def resolve(self, path: str) -> str:
@@ -79,6 +82,7 @@ class Tree:
         """Write all entries, sorted, as an uncompressed tar stream."""
         with tarfile.open(fileobj=cast("IO[bytes]", out), mode="w|", format=tarfile.PAX_FORMAT) as tar:
             for path in sorted(self.entries):
+                stopping.check()
                 entry = self.entries[path]
                 info = tarfile.TarInfo(path)
                 info.mode, info.mtime = entry.mode, FIXED_TIME

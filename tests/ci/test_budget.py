@@ -98,6 +98,10 @@ def test_a_need_that_will_never_be_done_ends_the_forecast() -> None:
     assert makespan({"a": 1.0, "b": 1.0}, {"a": ("b",), "b": ("a",)}, 4, {}) == 0.0
 
 
+def test_a_run_in_which_nothing_began_says_so() -> None:
+    assert spent(entries(), 60.0) == ["no stage had begun: the engine or the base image was not ready"]
+
+
 def test_what_took_the_time_is_told_longest_first() -> None:
     build = StageEntry(name="build", status="passed", seconds=12.0, expected=8.0)
     evaluate = StageEntry(name="evaluate", status="running", started=13.0, waited=30.0, waited_for="waits for GPU 0: held by somebody")
