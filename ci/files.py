@@ -66,6 +66,10 @@ class Digests:
         names = {name for pattern in patterns for name in self._expand(pattern)}
         return {name: self._digest(name) for name in sorted(names) if not any(refuse(name) for refuse in refused)}
 
+    def named(self, names: Sequence[str]) -> dict[str, str]:
+        """Return path → digest of these very files, none of which is a pattern; those that are gone are left out."""
+        return {name: self._digest(name) for name in sorted(names) if os.path.lexists(f"{self._root}/{name}")}
+
     def tree(self, patterns: Sequence[str], exclude: Sequence[str] = ()) -> str:
         """Return one digest over paths and contents of the files that the patterns name."""
         return digest_of(self.of(patterns, exclude))

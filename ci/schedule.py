@@ -94,7 +94,13 @@ class Schedule:
             needs=self.identities,
             engine=self.engine.identity(self._code.engine() if self.engine.kind == "pocket" else ""),
             base=self.base.identity if self.base else "",
+            change=self._change() if stage.inputs(self.config).change else (),
         )
+
+    def _change(self) -> tuple[str, ...]:
+        from ci.change import change_of
+
+        return change_of(self.root, self.config, self.facts).files
 
     def look_up(self, stage: Stage) -> Verdict:
         """Say whether a stage whose needs are done can be reused."""

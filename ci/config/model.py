@@ -7,14 +7,18 @@ description in the schema.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
+from ci.config.guards import ScanConfig, SecretConfig, TracesConfig
 from ci.config.limits import Limits
 from ci.config.running import RunConfig, StageConfig
 from ci.config.store import StoreConfig
 from ci.config.values import STRICT, Seconds, Share, Text, inside, named
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,3 +251,12 @@ class Config:
     stages: Mapping[str, StageConfig] = field(default_factory=dict)
     """Stage → its own limits and what it takes."""
     store: StoreConfig = field(default_factory=StoreConfig)
+    scan: ScanConfig = field(default_factory=ScanConfig)
+    secrets: Mapping[str, SecretConfig] = field(default_factory=dict)
+    """Name of an environment variable → where its value comes from."""
+    traces: TracesConfig = field(default_factory=TracesConfig)
+
+    def __post_init__(self) -> None:
+        for name in self.secrets:
+            if not _VARIABLE.fullmatch(name):
+                raise ValueError(f"a secret is named like an environment variable, got {name!r}")

@@ -5,12 +5,15 @@ Only definitions live here, so that plans and memo look-ups import neither dagge
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ci.stage import InputSpec, Stage, files_of
 from ci.stages import kept
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
     from ci.config.model import Config
 
 _PROJECT_FILES = ("pyproject.toml", "pytest.ini", "tox.ini", "setup.cfg", "conftest.py")
@@ -54,6 +57,22 @@ def _evaluate(config: Config) -> InputSpec:
     return InputSpec(files=files_of(config, config.subject.evals), config=("subject.evals", "evaluate", "build.port"))
 
 
+def _scan(config: Config) -> InputSpec:
+    return InputSpec(
+        files=(*files_of(config, config.subject.source, config.build.requirements), config.scan.baseline),
+        config=("scan", "subject.path", "subject.source", "build.requirements", "build.workdir"),
+        base=False,
+        change=True,
+        tools=("bandit", "detect-secrets"),
+    )
+
+
+def _out_of_date(result: Mapping[str, Any], config: Config, root: Path, cache: Path) -> str:
+    from ci.stages.scan import out_of_date
+
+    return out_of_date(result, config, root, cache)
+
+
 def _package(config: Config) -> InputSpec:
     files = files_of(config, *_model(config), *_summary(config), *config.package.files)
     return InputSpec(files=files, config=("subject", "package"))
@@ -71,13 +90,21 @@ _ALL = (
     Stage(name="validate", module="ci.stages.validate", inputs=_validate),
     Stage(name="build", module="ci.stages.build", inputs=_build, needs=("validate",), gone=kept.image_gone, archives=kept.archives),
     Stage(name="test", module="ci.stages.test", inputs=_test, needs=("validate",)),
+    Stage(name="scan", module="ci.stages.scan", inputs=_scan, needs=("build",), engine=False, gone=_out_of_date),
     Stage(name="evaluate", module="ci.stages.evaluate", inputs=_evaluate, needs=("build",), gpu=True),
-    Stage(name="package", module="ci.stages.package", inputs=_package, needs=("build", "evaluate"), gone=kept.artefact_gone, archives=kept.archives),
+    Stage(
+        name="package",
+        module="ci.stages.package",
+        inputs=_package,
+        needs=("build", "scan", "evaluate"),
+        gone=kept.artefact_gone,
+        archives=kept.archives,
+    ),
     Stage(
         name="push",
         module="ci.stages.push",
         inputs=_push,
-        needs=("build", "test", "evaluate", "package"),
+        needs=("build", "test", "scan", "evaluate", "package"),
         engine=False,
         gone=kept.pushed_gone,
         describe=_where,

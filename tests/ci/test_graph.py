@@ -19,16 +19,16 @@ def plan(tmp_path: Path) -> Plan:
 def test_text_indents_what_comes_later_and_says_why_something_is_skipped(plan: Plan) -> None:
     lines = text(plan).splitlines()
     assert lines[:3] == ["validate", "  build ← validate", "  test ← validate"]
-    assert lines[3] == "    evaluate ← build    skip: draft pull request: light run (policy draft)"
-    assert lines[-1].startswith(" " * 8 + "push ← build, test, evaluate, package")
+    assert lines[4] == "    evaluate ← build    skip: draft pull request: light run (policy draft)"
+    assert lines[-1].startswith(" " * 8 + "push ← build, test, scan, evaluate, package")
 
 
 def test_mermaid_has_every_stage_and_need_and_marks_what_is_skipped(plan: Plan) -> None:
     lines = mermaid(plan).splitlines()
     assert lines[0] == "flowchart LR"
-    assert '  s3["evaluate<br>skip: draft pull request: light run (policy draft)"]' in lines
+    assert '  s4["evaluate<br>skip: draft pull request: light run (policy draft)"]' in lines
     assert sum("-->" in line for line in lines) == sum(len(stage.needs) for stage in plan.stages)
-    assert lines[-1] == "  class s3,s4,s5 skipped"
+    assert lines[-1] == "  class s4,s5,s6 skipped"
 
 
 def test_dot_has_every_stage_and_need_and_marks_what_is_skipped(plan: Plan) -> None:

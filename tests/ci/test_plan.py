@@ -45,7 +45,7 @@ def test_the_plan_of_a_commit_has_the_same_bytes_everywhere(pipeline: Pipeline, 
 
 def test_all_stages_run_in_the_order_of_what_they_need(pipeline: Pipeline) -> None:
     planned = plan(pipeline, Facts()).running()
-    assert [stage.name for stage in planned] == ["validate", "build", "test", "evaluate", "package", "push"]
+    assert [stage.name for stage in planned] == ["validate", "build", "test", "scan", "evaluate", "package", "push"]
     seen: set[str] = set()
     for stage in planned:
         assert set(stage.needs) <= seen

@@ -15,8 +15,8 @@ from ci.plan import Plan, make_plan
 from ci.policy import Permits, under_policy
 from ci.stages import STAGES
 
-ALL = "validate build test evaluate package push"
-LIGHT = "validate build test"
+ALL = "validate build test scan evaluate package push"
+LIGHT = "validate build test scan"
 DOCS = ("docs/a.md", "README.md")
 CODE = ("service/main.py",)
 WAIVER = ("skip-full-eval",)
@@ -76,13 +76,19 @@ TABLE = [
     Row("request, documentation by configuration", pr(changed=("notes/a.txt",)), "validate", "docs request", "", 10, {"docs": ("notes",)}),
     Row("request, no documentation by configuration", pr(changed=DOCS), ALL, "request", "", 10, {"docs": ()}),
     Row(
-        "request, documentation keeps tests", pr(changed=DOCS), LIGHT, "docs request", "", 10, {"docs_keep": ("validate", "build", "test")}
+        "request, documentation keeps tests",
+        pr(changed=DOCS),
+        "validate build test",
+        "docs request",
+        "",
+        10,
+        {"docs_keep": ("validate", "build", "test")},
     ),
     Row("draft", pr(draft=True), LIGHT, "draft request", budget=10),
     Row("draft, documentation only", pr(draft=True, changed=DOCS), "validate", "docs draft request", budget=10),
     Row("draft by configuration not light", pr(draft=True), ALL, "draft request", "", 10, {"draft_skips": ()}),
     Row("draft by configuration very light", pr(draft=True), "validate", "draft request", "", 10, {"draft_skips": ("build", "test")}),
-    Row("fork", pr(fork=True), "validate build test evaluate package", "fork request", FORK, 10),
+    Row("fork", pr(fork=True), "validate build test scan evaluate package", "fork request", FORK, 10),
     Row("fork, draft", pr(fork=True, draft=True), LIGHT, "fork draft request", FORK, 10),
     Row("fork, documentation only", pr(fork=True, changed=DOCS), "validate", "fork docs request", FORK, 10),
     Row("fork, labelled", pr(fork=True, labels=WAIVER), LIGHT, "fork waiver request", FORK, 10),
@@ -106,7 +112,7 @@ TABLE = [
     Row(
         "label by configuration",
         pr(labels=("quick",)),
-        "validate build",
+        "validate build scan",
         "waiver request",
         "",
         10,

@@ -7,7 +7,7 @@ from pathlib import Path
 from accounts import Account, Checkout, Finished
 from layouts import images
 
-STAGES = ["validate", "build", "test", "evaluate", "package", "push"]
+STAGES = ["validate", "build", "test", "scan", "evaluate", "package", "push"]
 
 
 def test_first_lines_name_engine_tier_and_base(first: tuple[Checkout, Finished]) -> None:

@@ -5,7 +5,7 @@ import shutil
 
 from accounts import Checkout
 
-ALL = {"validate", "build", "test", "evaluate", "package", "push"}
+ALL = {"validate", "build", "test", "scan", "evaluate", "package", "push"}
 
 
 def test_nothing_changed_nothing_runs(checkout: Checkout) -> None:
@@ -49,7 +49,7 @@ def test_one_line_of_the_service_runs_what_depends_on_it(checkout: Checkout) -> 
     assert "src/digits_vlm/server.py" in why.output
     finished = checkout.ci("run")
     assert finished.code == 0, finished.output
-    assert {"build", "test", "evaluate", "package", "push"} <= checkout.ran()
+    assert {"build", "test", "scan", "evaluate", "package", "push"} <= checkout.ran()
     assert checkout.outcomes()["validate"] == "reused"
 
 

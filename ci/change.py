@@ -1,0 +1,62 @@
+"""The files of the change that a run is about, for what looks at the change itself.
+
+Of a pull or merge request, and of a branch that is not the main one, these are the files that differ from where it left its base, with
+what is not committed yet. Of everything else, and where the base is not known, it is every file that git knows or would add; without git,
+every file there is. A file that is gone is no part of it.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ci.facts import git, with_changes
+from ci.files import IGNORED, matches
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ci.config.model import Config
+    from ci.facts import Facts
+
+_LEFT_OUT = re.compile("|".join(fnmatch.translate(pattern) for pattern in IGNORED))
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Which files, and whether they are all there are."""
+
+    files: tuple[str, ...]
+    """Relative to the repository root, sorted."""
+    whole: bool
+    """Whether these are all files rather than a change's."""
+
+
+def change_of(root: Path, config: Config, facts: Facts) -> Change:
+    """Return the files of the change."""
+    changed = facts.changed
+    if changed is None and facts.event in {"local", "push"} and facts.branch and not matches(facts.branch, config.policy.main):
+        base = next((name for name in config.policy.main if not set(name) & set("*?[")), "")
+        changed = with_changes(root, replace(facts, base_branch=base)).changed if base else None
+    if changed is not None:
+        return Change(_present(root, [*changed, *_uncommitted(root, facts)]), whole=False)
+    listed = git(root, "ls-files", "--cached", "--others", "--exclude-standard", "-z")
+    if listed is None:
+        return Change(_present(root, (str(path.relative_to(root)) for path in root.rglob("*"))), whole=True)
+    return Change(_present(root, listed.split("\0")), whole=True)
+
+
+def _uncommitted(root: Path, facts: Facts) -> list[str]:
+    """Name dirty files, and those in directories that git names as a whole because all in them is new."""
+    names = [name for name in facts.dirty if not name.endswith("/")]
+    if len(names) == len(facts.dirty):
+        return names
+    return [*names, *(git(root, "ls-files", "--others", "--exclude-standard", "-z") or "").split("\0")]
+
+
+def _present(root: Path, names: Iterable[str]) -> tuple[str, ...]:
+    kept = {name for name in names if name and not any(_LEFT_OUT.match(part) for part in name.split("/"))}
+    return tuple(sorted(name for name in kept if (path := root / name).is_file() and not path.is_symlink()))

@@ -1,0 +1,505 @@
+"""The scan: what it finds, what it does not hold against anybody, and what it says it did not look at."""
+
+import hashlib
+import io
+import json
+import subprocess
+import tarfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pipelines import CONFIG
+
+from ci.change import change_of
+from ci.config.load import load
+from ci.config.model import Config
+from ci.errors import UsageError
+from ci.facts import collect
+from ci.record import StageEntry, StageRecord
+from ci.stage import Context, StageFailed
+from ci.stages import STAGES, scan
+from ci.stages.build import Result as Built
+from ci.stages.scan import advisories, baseline, code, licences
+from ci.stages.scan.found import Found
+from ci.stages.scan.image import Memory, Package, look
+from ci.stages.scan.leaks import Detectors
+
+# Put together here, so that no scan of this repository takes them for secrets.
+AWS = "AKIA" + "IOSFODNN7EXAMPL3"
+GITHUB = "ghp_" + "wWPw5k4aXcaT4fNP0UcnZwJUVFk6LO0pINUx"
+PRIVATE = "-----BEGIN RSA " + "PRIVATE KEY-----"
+
+
+@pytest.fixture
+def detectors(tmp_path: Path) -> Iterator[Detectors]:
+    (tmp_path / "scratch").mkdir()
+    with Detectors(tmp_path / "scratch", {}) as ready:
+        yield ready
+
+
+def _layer(files: Mapping[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def _archive(path: Path, *layers: Mapping[str, bytes], env: tuple[str, ...] = ()) -> str:
+    """Write an OCI archive; returns the digest of its manifest."""
+    blobs: dict[str, bytes] = {}
+
+    def blob(data: bytes) -> dict[str, Any]:
+        digest = hashlib.sha256(data).hexdigest()
+        blobs[digest] = data
+        return {"digest": f"sha256:{digest}", "size": len(data)}
+
+    packed = [blob(_layer(files)) for files in layers]
+    config = blob(json.dumps({"config": {"Env": list(env)}, "rootfs": {}}).encode())
+    manifest = blob(json.dumps({"schemaVersion": 2, "config": config, "layers": packed}).encode())
+    with tarfile.open(path, "w") as tar:
+        members = {f"blobs/sha256/{digest}": data for digest, data in blobs.items()}
+        for name, data in {"index.json": json.dumps({"manifests": [manifest]}).encode(), **members}.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return str(manifest["digest"])
+
+
+class TestSecretsInText:
+    @pytest.mark.parametrize(
+        ("name", "line", "rule", "severity"),
+        [
+            ("a.py", f'key = "{AWS}"', "secret:AWS Access Key", "high"),
+            ("a.txt", f"token {GITHUB} ", "secret:GitHub Token", "high"),
+            ("id_rsa", PRIVATE, "secret:Private Key", "high"),
+            ("b.py", 'password = "correct-horse-battery"', "secret:Secret Keyword", "medium"),
+            ("c.yaml", "db_password: correct-horse-battery", "secret:Secret Keyword", "medium"),
+            ("d.md", "see https://me:horsebattery@host.example/", "secret:Basic Auth Credentials", "medium"),
+        ],
+    )
+    def test_is_found_with_its_line(self, detectors: Detectors, name: str, line: str, rule: str, severity: str) -> None:
+        (found,) = detectors.look(name, f"first: 1\n\nsecond: 2\n{line}\nlast: 3\n".encode())
+        assert (found.rule, found.severity, found.file, found.line) == (rule, severity, name, 4)
+
+    def test_its_value_is_in_no_finding(self, detectors: Detectors) -> None:
+        (found,) = detectors.look("a.py", f'key = "{AWS}"\n'.encode())
+        assert AWS not in repr(found)
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            "password = os.environ['PASSWORD']",
+            f'key = "{AWS}"  # pragma: allowlist secret',
+            f'# pragma: allowlist nextline secret\nkey = "{AWS}"',
+            "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+            "password: ${PASSWORD}",
+        ],
+    )
+    def test_what_is_none_is_left_alone(self, detectors: Detectors, line: str) -> None:
+        assert detectors.look("a.py", f"\n{line}\n".encode()) == []
+
+    def test_the_last_line_needs_no_end(self, detectors: Detectors) -> None:
+        assert [found.line for found in detectors.look("a.py", f'one\nkey = "{AWS}"'.encode())] == [2]
+
+    @pytest.mark.parametrize("data", [b"", b"\0" + AWS.encode(), AWS.encode() * 60_000])
+    def test_binary_and_large_files_are_not_looked_at(self, detectors: Detectors, data: bytes) -> None:
+        assert detectors.look("weights.bin", data) == []
+
+    def test_what_was_found_before_is_remembered_by_content(self, tmp_path: Path, detectors: Detectors) -> None:
+        data = f'key = "{AWS}"'.encode()
+        first = detectors.look("a.py", data)
+        again = Detectors(tmp_path, detectors.seen)  # not entered: it has no detectors, and finds only what it remembers
+        assert again.look("elsewhere/a.py", data) == [replace(found, file="elsewhere/a.py") for found in first]
+
+
+# bandit gives its plugin loader an argument that means nothing any more.
+@pytest.mark.filterwarnings("ignore:The verify_requirements argument:DeprecationWarning")
+class TestCode:
+    def test_dangerous_calls_are_found_by_line_and_known_again_in_another(self, tmp_path: Path) -> None:
+        (tmp_path / "src").mkdir()
+        source = tmp_path / "src" / "a.py"
+        source.write_text("import subprocess\n\n\ndef f(x):\n    subprocess.call(x, shell=True)\n")
+        (high,) = (found for found in code.look(tmp_path, "src", ())[0] if found.severity == "high")
+        assert (high.rule, high.file, high.line) == ("B602", "src/a.py", 5)
+        source.write_text("\n\n" + source.read_text())
+        moved = next(found for found in code.look(tmp_path, "src", ())[0] if found.rule == "B602")
+        assert (moved.line, moved.key) == (7, high.key)
+
+    def test_a_rule_can_be_left_out(self, tmp_path: Path) -> None:
+        (tmp_path / "a.py").write_text("assert True\n")
+        assert [found.rule for found in code.look(tmp_path, ".", ())[0]] == ["B101"]
+        assert code.look(tmp_path, ".", ("B101",))[0] == []
+
+    def test_a_password_is_not_quoted(self, tmp_path: Path) -> None:
+        (tmp_path / "a.py").write_text("password = 'correct-horse'\n")
+        (found,) = code.look(tmp_path, ".", ())[0]
+        assert found.rule == "B105"
+        assert "horse" not in repr(found)
+
+    def test_a_file_that_is_no_python_is_named(self, tmp_path: Path) -> None:
+        (tmp_path / "a.py").write_text("def (\n")
+        _, count, unread = code.look(tmp_path, ".", ())
+        assert (count, len(unread), unread[0].partition(":")[0]) == (0, 1, "a.py")
+
+
+class TestImage:
+    def test_secrets_are_found_in_every_layer_and_in_the_settings(self, tmp_path: Path, detectors: Detectors) -> None:
+        """What a later layer removes is still pulled by everybody."""
+        place = tmp_path / "image.tar"
+        _archive(place, {"app/.env": f"KEY={AWS}\n".encode()}, {"app/.wh..env": b""}, env=(f"TOKEN={GITHUB}",))
+        contents = look(place, detectors, lambda digest: Memory(tmp_path / digest))
+        assert [(found.rule, found.file) for found in contents.found] == [
+            ("secret:GitHub Token", "image:/settings.env"),
+            ("secret:AWS Access Key", "image:/app/.env"),
+        ]
+
+    def test_what_packages_and_the_system_brought_is_not_looked_at(self, tmp_path: Path, detectors: Detectors) -> None:
+        secret = f'key = "{AWS}"'.encode()
+        record = b"wheel/tests.py,sha256=abc,1\n../../../bin/tool,,\n"
+        layer = {
+            "usr/lib/x.py": secret,
+            "venv/lib/python3.11/site-packages/wheel/tests.py": secret,
+            "venv/lib/python3.11/site-packages/wheel/own.py": secret,
+            "venv/bin/tool": secret,
+            "venv/lib/python3.11/site-packages/wheel-1.dist-info/RECORD": record,
+            "venv/lib/python3.11/site-packages/wheel-1.dist-info/METADATA": b"Name: Wheel_X\nVersion: 1\nLicense-Expression: MIT\n\ntext",
+            "var/lib/dpkg/info/base.list": b"/opt\n/opt/vendor.conf\n",
+            "opt/vendor.conf": secret,
+        }
+        place = tmp_path / "image.tar"
+        _archive(place, layer)
+        contents = look(place, detectors, lambda digest: Memory(tmp_path / digest))
+        assert [found.file for found in contents.found] == ["image:/venv/lib/python3.11/site-packages/wheel/own.py"]
+        assert contents.packages == [Package("wheel-x", "1", ("MIT",))]
+
+    def test_a_layer_is_read_once(self, tmp_path: Path, detectors: Detectors) -> None:
+        place = tmp_path / "image.tar"
+        _archive(place, {"app/a.py": f'key = "{AWS}"'.encode()})
+        first = look(place, detectors, lambda digest: Memory(tmp_path / digest))
+        again = look(place, Detectors(tmp_path, detectors.seen), lambda digest: Memory(tmp_path / digest))
+        assert again == first
+
+    def test_what_is_no_image_is_said(self, tmp_path: Path, detectors: Detectors) -> None:
+        place = tmp_path / "image.tar"
+        with tarfile.open(place, "w"):
+            pass
+        with pytest.raises(ValueError, match="no OCI image"):
+            look(place, detectors, lambda digest: Memory(tmp_path / digest))
+
+
+class TestLicences:
+    LINES: Mapping[str, tuple[str, int]] = {"thing": ("1.0", 7)}
+
+    @pytest.mark.parametrize(
+        ("stated", "severities"),
+        [
+            (("MIT",), []),
+            (("AGPL-3.0-or-later",), ["high"]),
+            (("MIT OR AGPL-3.0-only",), []),
+            (("MIT AND AGPL-3.0-only",), ["high"]),
+            (("(MIT OR AGPL-3.0-only) AND (Apache-2.0)",), []),
+            (("GNU Affero General Public License v3",), ["high"]),
+            (("MIT License", "GNU Affero General Public License v3"), ["high"]),
+            ((), ["low"]),
+        ],
+    )
+    def test_what_is_denied_is_found(self, stated: tuple[str, ...], severities: list[str]) -> None:
+        found = licences.look([Package("thing", "1.0", stated)], "requirements.txt", self.LINES, allow=(), deny=("AGPL-*",))
+        assert [one.severity for one in found] == severities
+        assert all((one.file, one.line) == ("requirements.txt", 7) for one in found)
+
+    @pytest.mark.parametrize(
+        ("stated", "count"),
+        [("Apache Software License", 0), ("BSD License", 0), ("MIT", 0), ("MPL-2.0", 1), ("Mozilla Public License 2.0 (MPL 2.0)", 1)],
+    )
+    def test_only_what_is_allowed_passes_where_something_is(self, stated: str, count: int) -> None:
+        allow = ("MIT", "Apache-2.0", "BSD-*")
+        assert len(licences.look([Package("thing", "1.0", (stated,))], "r.txt", self.LINES, allow=allow, deny=())) == count
+
+    def test_a_package_that_is_not_locked_is_the_base_s(self) -> None:
+        assert licences.look([Package("pip", "24", ("AGPL-3.0-only",))], "r.txt", self.LINES, allow=(), deny=("AGPL-*",)) == []
+
+    def test_the_lock_gives_versions_and_lines(self) -> None:
+        text = "# a comment\nAnnotated_Doc==0.0.7 \\\n    --hash=sha256:0\nuvicorn[standard]==0.30 ; python_version > '3'\n"
+        assert licences.locked(text) == {"annotated-doc": ("0.0.7", 2), "uvicorn": ("0.30", 4)}
+
+
+@contextmanager
+def _osv(answers: Mapping[str, Any]) -> Iterator[str]:
+    """Answer these paths with JSON, and others with 404."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def _answer(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            known = self.path in answers
+            self.send_response(200 if known else 404)
+            self.end_headers()
+            self.wfile.write(json.dumps(answers[self.path]).encode() if known else b"")
+
+        do_GET = do_POST = _answer  # noqa: N815  the base class's names
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the base class's name
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class TestAdvisories:
+    LINES: Mapping[str, tuple[str, int]] = {"good": ("1", 1), "bad": ("2", 5)}
+    DETAILS: Mapping[str, Any] = {
+        "id": "GHSA-x",
+        "aliases": ["CVE-2020-1"],
+        "summary": "Reads too much",
+        "database_specific": {"severity": "MODERATE"},
+        "affected": [
+            {
+                "package": {"name": "Bad", "ecosystem": "PyPI"},
+                "ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "2.1"}]}],
+            }
+        ],
+    }
+
+    def test_a_known_vulnerability_is_found_at_the_line_of_the_lock(self) -> None:
+        answers = {"/v1/querybatch": {"results": [{}, {"vulns": [{"id": "GHSA-x"}]}]}, "/v1/vulns/GHSA-x": self.DETAILS}
+        with _osv(answers) as url:
+            (found,) = advisories.look(url, "requirements.txt", self.LINES)
+        assert (found.rule, found.severity, found.file, found.line) == ("GHSA-x", "medium", "requirements.txt", 5)
+        assert found.message == "bad 2: GHSA-x (CVE-2020-1): Reads too much; fixed in 2.1"
+
+    def test_one_of_which_nothing_is_known_counts_as_severe(self) -> None:
+        with _osv({"/v1/querybatch": {"results": [{}, {"vulns": [{"id": "PYSEC-1"}]}]}}) as url:
+            (found,) = advisories.look(url, "requirements.txt", self.LINES)
+        assert found.severity == "high"
+        assert "no fixed version is known" in found.message
+
+    @pytest.mark.parametrize(
+        ("answers", "said"),
+        [
+            ({}, r"127\.0\.0\.1:\d+ did not answer \(HTTP 404\)"),
+            ({"/v1/querybatch": {"results": [{}]}}, "answered about 1 of 2 packages"),
+            ({"/v1/querybatch": ["what"]}, "answered something that is no list of advisories"),
+        ],
+    )
+    def test_an_answer_that_is_none_is_not_taken_for_a_clean_one(self, answers: Mapping[str, Any], said: str) -> None:
+        with _osv(answers) as url, pytest.raises(advisories.NotChecked, match=said):
+            advisories.look(url, "requirements.txt", self.LINES)
+
+    def test_a_server_that_is_not_there_is_named(self) -> None:
+        with pytest.raises(advisories.NotChecked, match=r"127\.0\.0\.1:1 did not answer"):
+            advisories.look("http://127.0.0.1:1", "requirements.txt", self.LINES)
+
+
+class TestBaseline:
+    ENTRY: Mapping[str, str] = {"rule": "B602", "file": "src/a.py", "key": "k", "reason": "the input is ours"}
+    FOUND = Found("B602", "high", "…", "src/a.py", 3, "k")
+
+    def _write(self, path: Path, *entries: Mapping[str, str]) -> Path:
+        path.write_text(json.dumps({"schema": 1, "accepted": entries}))
+        return path
+
+    def test_an_entry_accepts_its_finding_wherever_it_moved(self, tmp_path: Path) -> None:
+        accepted = baseline.read(self._write(tmp_path / "b.json", self.ENTRY), "b.json")
+        other = replace(self.FOUND, file="src/b.py")
+        assert baseline.split([replace(self.FOUND, line=99), other], accepted) == ([other], [replace(self.FOUND, line=99)], [])
+
+    def test_an_entry_that_matches_nothing_is_named(self, tmp_path: Path) -> None:
+        accepted = baseline.read(self._write(tmp_path / "b.json", self.ENTRY), "b.json")
+        assert baseline.split([], accepted)[2] == accepted
+
+    @pytest.mark.parametrize("text", ["{", "[]", '{"schema": 2, "accepted": []}', '{"schema": 1, "accepted": [{"rule": "B602"}]}'])
+    def test_a_file_of_another_form_is_refused(self, tmp_path: Path, text: str) -> None:
+        (tmp_path / "b.json").write_text(text)
+        with pytest.raises(UsageError, match=r"b\.json"):
+            baseline.read(tmp_path / "b.json", "b.json")
+
+    def test_an_entry_needs_a_reason(self, tmp_path: Path) -> None:
+        with pytest.raises(UsageError, match=r"entry 1 \(B602 in src/a.py\) has no reason"):
+            baseline.read(self._write(tmp_path / "b.json", {**self.ENTRY, "reason": " "}), "b.json")
+
+    def test_no_file_accepts_nothing(self, tmp_path: Path) -> None:
+        assert baseline.read(tmp_path / "none.json", "none.json") == []
+
+
+def _git(root: Path, *arguments: str) -> None:
+    identity = ("-c", "user.name=Somebody", "-c", "user.email=somebody@localhost")
+    subprocess.run(["git", *identity, *arguments], cwd=root, check=True, capture_output=True)
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """Make a repository on main with a subject in `service`."""
+    root = tmp_path / "repository"
+    (root / "configs").mkdir(parents=True)
+    (root / "configs" / "pipeline.yaml").write_text(f'{CONFIG}scan: {{advisories: ""}}\n')
+    (root / "service" / "src").mkdir(parents=True)
+    (root / "service" / "src" / "a.py").write_text("x = 1\n")
+    (root / "service" / "requirements.txt").write_text("thing==1.0 --hash=sha256:0\n")
+    (root / "README.md").write_text("Hello\n")
+    _git(root, "init", "--quiet", "--initial-branch=main")
+    _git(root, "add", "--all")
+    _git(root, "commit", "--quiet", "--message=first")
+    return root
+
+
+def _config(root: Path) -> Config:
+    return load(root / "configs" / "pipeline.yaml")
+
+
+class TestChange:
+    def test_on_main_it_is_everything_that_git_knows_or_would_add(self, repository: Path) -> None:
+        (repository / "new.txt").write_text("new")
+        (repository / ".gitignore").write_text("ignored.txt\n")
+        (repository / "ignored.txt").write_text("ignored")
+        change = change_of(repository, _config(repository), collect(repository, {}))
+        assert change.whole
+        assert {"README.md", "new.txt", "service/src/a.py"} <= set(change.files)
+        assert "ignored.txt" not in change.files
+
+    def test_on_a_branch_it_is_what_differs_from_where_it_left_main(self, repository: Path) -> None:
+        _git(repository, "checkout", "--quiet", "-b", "topic")
+        (repository / "committed.txt").write_text("one")
+        _git(repository, "add", "--all")
+        _git(repository, "commit", "--quiet", "--message=second")
+        (repository / "directory").mkdir()
+        (repository / "directory" / "new.txt").write_text("two")
+        (repository / "README.md").unlink()
+        change = change_of(repository, _config(repository), collect(repository, {}))
+        assert change == type(change)(("committed.txt", "directory/new.txt"), whole=False)
+
+    def test_without_git_it_is_every_file(self, tmp_path: Path, repository: Path) -> None:
+        config = _config(repository)
+        bare = tmp_path / "bare"
+        bare.mkdir()
+        (bare / "a.txt").write_text("a")
+        (bare / "__pycache__").mkdir()
+        (bare / "__pycache__" / "a.pyc").write_text("b")
+        assert change_of(bare, config, collect(bare, {})).files == ("a.txt",)
+
+
+class _Scan:
+    """The stage over a repository and an image."""
+
+    def __init__(self, root: Path, cache: Path) -> None:
+        self.root, self.cache = root, cache
+        (cache / "artifacts").mkdir(parents=True)
+        metadata = b"Name: thing\nVersion: 1.0\nLicense-Expression: MIT\n\n"
+        self.layer: dict[str, bytes] = {
+            "app/src/a.py": (root / "service/src/a.py").read_bytes(),
+            "venv/lib/thing-1.0.dist-info/METADATA": metadata,
+        }
+
+    async def run(self) -> scan.Result:
+        part = self.cache / "artifacts" / "part.tar"
+        digest = _archive(part, self.layer)
+        part.rename(self.cache / "artifacts" / f"{digest.removeprefix('sha256:')}.tar")
+        context = Context(
+            config=_config(self.root),
+            root=self.root,
+            subject=self.root / "service",
+            cache=self.cache,
+            facts=collect(self.root, {}),
+            record=StageRecord(self.cache, StageEntry(name="scan")),
+            progress=lambda _line: None,
+        )
+        return await scan.run(context, {"build": Built("built", digest, 1, 1)})
+
+    def report(self) -> dict[str, Any]:
+        report: dict[str, Any] = json.loads((self.cache / "scan.json").read_text())
+        return report
+
+
+@pytest.fixture
+def scanned(repository: Path, tmp_path: Path) -> _Scan:
+    return _Scan(repository, tmp_path / "cache")
+
+
+class TestStage:
+    async def test_a_clean_repository_passes_and_says_what_was_looked_at(self, scanned: _Scan) -> None:
+        result = await scanned.run()
+        assert result.summary == (
+            "nothing found · 4 files, 1 image file, 1 package, 1 module · not checked: advisories: scan.advisories is empty"
+        )
+        assert result.findings == ()
+
+    async def test_a_secret_in_the_change_blocks_with_its_place(self, scanned: _Scan) -> None:
+        (scanned.root / "deploy.sh").write_text(f"#!/bin/sh\nexport KEY={AWS}\n")
+        with pytest.raises(StageFailed) as failure:
+            await scanned.run()
+        (finding,) = failure.value.findings
+        assert (finding.file, finding.line, finding.severity) == ("deploy.sh", 2, "high")
+        assert str(failure.value) == "1 finding (1 high)"
+        assert "configs/scan-baseline.json" in failure.value.hint
+
+    async def test_the_same_file_in_the_image_is_one_finding(self, scanned: _Scan) -> None:
+        """And one that only the image holds is another."""
+        source = f'KEY = "{AWS}"\n'
+        (scanned.root / "service/src/a.py").write_text(source)
+        scanned.layer |= {"app/src/a.py": source.encode(), "home/app/.netrc": f"password {GITHUB}".encode()}
+        with pytest.raises(StageFailed) as failure:
+            await scanned.run()
+        assert [found.file for found in failure.value.findings] == ["image:/home/app/.netrc", "service/src/a.py"]
+
+    async def test_what_does_not_block_is_told_all_the_same(self, scanned: _Scan) -> None:
+        (scanned.root / "service/src/a.py").write_text("assert True\n")
+        result = await scanned.run()
+        assert result.summary.startswith("1 finding (1 low), none blocks · ")
+        assert [(found.name, found.file, found.line) for found in result.findings] == [("B101", "service/src/a.py", 1)]
+
+    async def test_what_the_report_names_can_be_accepted(self, scanned: _Scan) -> None:
+        (scanned.root / "deploy.sh").write_text(f"export KEY={AWS}\n")
+        with pytest.raises(StageFailed):
+            await scanned.run()
+        entries = [{**{name: one[name] for name in ("rule", "file", "key")}, "reason": "an example"} for one in scanned.report()["found"]]
+        (scanned.root / "configs/scan-baseline.json").write_text(json.dumps({"schema": 1, "accepted": entries}))
+        result = await scanned.run()
+        assert (result.accepted, result.findings) == (1, ())
+        (scanned.root / "deploy.sh").unlink()
+        assert "1 of the baseline match nothing" in (await scanned.run()).summary
+
+    async def test_configuration_leaves_out_rules_and_files_and_moves_the_limit(self, scanned: _Scan) -> None:
+        (scanned.root / "service/src/a.py").write_text("assert True\n")
+        (scanned.root / "example.env").write_text(f"KEY={AWS}\n")
+        config = scanned.root / "configs/pipeline.yaml"
+        config.write_text(f'{CONFIG}scan: {{advisories: "", block: low, exclude: ["*.env"], skip: [B101]}}\n')
+        assert (await scanned.run()).findings == ()
+        config.write_text(f'{CONFIG}scan: {{advisories: "", block: low, exclude: ["*.env"]}}\n')
+        with pytest.raises(StageFailed, match="1 low"):
+            await scanned.run()
+
+    @pytest.mark.parametrize(
+        ("checked", "hours", "why"),
+        [(True, 2, ""), (True, 25, "a day old"), (False, 0.5, ""), (False, 2, "could not be checked")],
+    )
+    def test_advisories_grow_old(self, repository: Path, monkeypatch: pytest.MonkeyPatch, *, checked: bool, hours: float, why: str) -> None:
+        config = _config(repository)
+        config = replace(config, scan=replace(config.scan, advisories="https://osv.example"))
+        monkeypatch.setattr(time, "time", lambda: 1e9)
+        said = scan.out_of_date({"advisories": checked, "looked_at": 1e9 - hours * 3600}, config, repository, repository)
+        assert (why in said) if why else not said
+
+    def test_its_key_holds_the_files_of_the_change_and_the_tools(self) -> None:
+        spec = STAGES["scan"].inputs(_config_of_this_repository())
+        assert spec.change
+        assert set(spec.tools) == {"bandit", "detect-secrets"}
+
+
+def _config_of_this_repository() -> Config:
+    return load(Path(__file__).parents[2] / "configs" / "pipeline.yaml")
