@@ -19,9 +19,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from pocket import gpu
 from pocket.errors import PocketError
 from pocket.network import RunNetwork
 from pocket.sandbox.errors import SandboxError
+from pocket.sandbox.limits import Limits
 from pocket.sandbox.spec import ExecSpec, Mount
 from pocket.sandbox.tier import enter_tier
 from pocket.sandbox.zygote import Zygote
@@ -48,7 +50,8 @@ def run_all(cache: Path) -> list[Probe]:
     if any(p.status == "fail" for p in found):
         return found  # everything else would fail for the same reason
     rest: list[tuple[str, Callable[[], Probe]]] = [("cache", lambda: _cache(cache)), ("command", lambda: _command(cache))]
-    return found + [_in_child(name, work) for name, work in [*rest, ("services", _services)]]
+    found += [_in_child(name, work) for name, work in [*rest, ("services", _services)]]
+    return [*found, _limits(), _gpu()]
 
 
 def _kernel() -> Probe:
@@ -57,6 +60,19 @@ def _kernel() -> Probe:
     if sys.platform != "linux" or numbers < _MINIMUM_KERNEL:
         return Probe(name="kernel", status="fail", detail=f"{sys.platform} {release}", fix="pocket needs Linux 5.11; use --engine dagger")
     return Probe(name="kernel", status="ok", detail=release)
+
+
+def _limits() -> Probe:
+    limits = Limits.read()
+    fix = limits.advice()
+    return Probe(name="limits", status="warn" if fix else "ok", detail=limits.describe(), fix=fix)
+
+
+def _gpu() -> Probe:
+    if not gpu.present():
+        return Probe(name="gpu", status="info", detail="no NVIDIA GPU: steps that ask for one fail")
+    models = ", ".join(model for _, model, _ in gpu.inventory())
+    return Probe(name="gpu", status="ok", detail=models or "an NVIDIA GPU, of which the driver tells nothing")
 
 
 def _in_child(name: str, work: Callable[[], Probe]) -> Probe:
