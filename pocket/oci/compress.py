@@ -22,7 +22,8 @@ BLOCK = 1 << 20
 _READ = 1 << 18  # small, because a multi-member gzip (eStargz) copies what is left after each member
 _WINDOW = 1 << 15
 _ZSTD_WINDOW = 1 << 27  # bytes; what `zstd --long=27` needs, and the most that a hostile stream may make us allocate
-_SAMPLE, _SAMPLES = 1 << 12, 4  # bytes and number of the pieces of a block that are tried
+_SAMPLE, _SAMPLES = 1 << 10, 4  # bytes and number of the pieces of a block that are tried
+_STORED = 0xFFFF
 _WORTH = 0.97  # a block whose samples shrink less is stored
 _GZIP_HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"  # no name, no time, unknown system
 
@@ -81,11 +82,12 @@ class _Gzip(Compressor):
         yield b"\x03\0" + struct.pack("<II", self._crc, self._size & 0xFFFFFFFF)  # an empty last block, then the trailer
 
     def _deflate(self, block: bytes, dictionary: bytes) -> bytes:
-        level = self._level if _shrinks(block) else 0
-        if dictionary and level:
-            job = zlib.compressobj(level, zlib.DEFLATED, -15, 8, zlib.Z_DEFAULT_STRATEGY, dictionary)
+        if not _shrinks(block):
+            return _stored(block)
+        if dictionary:
+            job = zlib.compressobj(self._level, zlib.DEFLATED, -15, 8, zlib.Z_DEFAULT_STRATEGY, dictionary)
         else:
-            job = zlib.compressobj(level, zlib.DEFLATED, -15, 8)
+            job = zlib.compressobj(self._level, zlib.DEFLATED, -15, 8)
         return job.compress(block) + job.flush(zlib.Z_SYNC_FLUSH)
 
 
@@ -96,6 +98,15 @@ def _shrinks(block: bytes) -> bool:
         return True
     sample = b"".join(block[at : at + _SAMPLE] for at in range(0, step * _SAMPLES, step))
     return len(zlib.compress(sample, 1)) < _WORTH * len(sample)
+
+
+def _stored(block: bytes) -> bytes:
+    """Return a block in deflate's stored form: pieces of at most 65535 bytes, each with its length and the complement of that."""
+    view, parts = memoryview(block), list[bytes | memoryview]()
+    for at in range(0, len(block), _STORED):
+        piece = view[at : at + _STORED]
+        parts += (struct.pack("<BHH", 0, len(piece), len(piece) ^ _STORED), piece)
+    return b"".join(parts)
 
 
 class _Zstd(Compressor):

@@ -150,6 +150,20 @@ def test_large_content_survives_every_compression(tmp_path: Path, kind: Compress
     assert (tmp_path / "layer" / "big").read_bytes() == data
 
 
+def test_what_does_not_shrink_is_stored_between_what_does(tmp_path: Path) -> None:
+    noise = b"".join(hashlib.sha256(str(i).encode()).digest() for i in range(100_000))
+    data = bytes(2_000_000) + noise + bytes(1_500_000) + noise[::-1]
+    out = tmp_path / "layer.tar.gz"
+    with out.open("wb") as f:
+        pack_layer({"big": F._replace(size=len(data))}, lambda _: io.BytesIO(data), f, compression="gzip")
+    assert 2 * len(noise) < out.stat().st_size < 2.02 * len(noise)
+    whole = subprocess.run(["gzip", "-dc", str(out)], check=True, capture_output=True).stdout  # another reader than our own
+    with tarfile.open(fileobj=io.BytesIO(whole)) as tar:
+        file = tar.extractfile("big")
+        assert file is not None
+        assert file.read() == data
+
+
 @pytest.mark.parametrize("reader", ["isal", "zlib"])
 def test_multi_member_and_padded_gzip_is_read_and_damage_is_not(reader: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if reader == "isal":
