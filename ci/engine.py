@@ -15,12 +15,12 @@ import signal
 import sys
 from collections import deque
 from dataclasses import dataclass, field
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ci.errors import InfraError
+from ci.sdk import load
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -187,7 +187,7 @@ class Session:
             given = self.choice.kind == "session"
             params = {} if given or not self.choice.cli else await stack.enter_async_context(self._spawned())
             # Importing the SDK takes a second; the screen stays alive meanwhile.
-            sdk: Any = await anyio.to_thread.run_sync(import_module, "dagger")
+            sdk = await anyio.to_thread.run_sync(load)
             if not given:
                 provisioning = {} if params else {**self.environment, RUNNER_HOST: self.choice.runner_host}
                 stack.enter_context(_environment({PORT: "", TOKEN: "", **params, **provisioning}))

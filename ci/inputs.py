@@ -59,6 +59,7 @@ _ELSEWHERE = (
     "request.py",
     "resume.py",
     "runner.py",
+    "sdk.py",
     "selection.py",
     "simulate.py",
     "telemetry.py",
