@@ -7,6 +7,7 @@ import posixpath
 import re
 from typing import TYPE_CHECKING
 
+from pocket.dockerfile import modes
 from pocket.dockerfile.archives import is_archive, unpacked
 from pocket.dockerfile.parse import DockerfileError
 from pocket.store.layer import Layer
@@ -90,9 +91,7 @@ def _one(
     node = view.need(path)
     if node.is_dir:
         return ops.copy_tree(
-            store, base, src, src_path=path, dest=dest, exclude=exclude, owner=owner,
-            dir_mode=_mode(chmod, node.entry.mode, directory=True) if chmod else None,
-            file_mode=_mode(chmod, 0o644, directory=False) if chmod else None,
+            store, base, src, src_path=path, dest=dest, exclude=exclude, owner=owner, mode=modes.parse(chmod) if chmod else None
         )  # fmt: skip
     if unpack and is_archive(view.real(node)):
         return unpacked(store, base, view.real(node), dest, owner)
@@ -100,32 +99,8 @@ def _one(
     there = View(base).lookup(dest.strip("/")) if base.layers else None
     if dest.endswith("/") or (there is not None and there.is_dir):
         target = posixpath.join(dest, posixpath.basename(path))
-    mode = _mode(chmod, node.entry.mode, directory=False) if chmod else None
+    mode = modes.parse(chmod)(node.entry.mode, False) if chmod else None
     return ops.copy_file(store, base, src, path, dest=target, mode=mode, owner=owner)
-
-
-def _mode(text: str, old: int, *, directory: bool) -> int:
-    """Apply a --chmod value: octal, or symbolic such as `u=rwX,go=rX`."""
-    if re.fullmatch(r"[0-7]+", text):
-        return int(text, 8)
-    mode = old
-    for clause in text.split(","):
-        match = re.fullmatch(r"([ugoa]*)([-+=])([rwxXst]*)", clause)
-        if match is None:
-            raise DockerfileError(0, f"invalid chmod value {text!r}")
-        who, operator, what = match.groups()
-        bits = 0
-        values = {"r": 4, "w": 2, "x": 1, "X": 1 if directory or old & 0o111 else 0}
-        for c in what:
-            bits |= values.get(c, 0)
-        for shift, name in ((6, "u"), (3, "g"), (0, "o")):
-            if who and "a" not in who and name not in who:
-                continue
-            if operator == "=":
-                mode = mode & ~(7 << shift) | bits << shift
-            else:
-                mode = mode | bits << shift if operator == "+" else mode & ~(bits << shift)
-    return mode
 
 
 def copy_text(
@@ -138,7 +113,7 @@ def copy_text(
         above = ops.make_dir(store, snapshot, posixpath.dirname(target), owner=owner) if owner else ()
         layers += above
         snapshot = type(base)((*snapshot.layers, *above), snapshot.key)
-        mode = _mode(chmod, 0o644, directory=False) if chmod else 0o644
+        mode = modes.parse(chmod)(0o644, False) if chmod else 0o644
         made = ops.write_file(store, snapshot, target.strip("/"), text.encode("utf-8", "surrogateescape"), mode, owner)
         layers += made
         snapshot = type(base)((*snapshot.layers, *made), snapshot.key)

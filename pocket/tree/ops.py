@@ -6,7 +6,7 @@ layers one by one, so that a changed file in a large directory costs a small lay
 
 import hashlib
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from pocket.errors import TreeError
 from pocket.store import index as ix
@@ -40,14 +40,14 @@ class _Onto:
         self.builder: LayerBuilder = store.layer_builder()
         self.builder.mkdir("", self.view.root().entry._replace(opaque=False))
 
-    def above(self, path: str, owner: Owner = None) -> None:
+    def above(self, path: str, owner: Owner = None, mode: int = 0o755) -> None:
         for parent in ix.parents(path):
             if parent in self.builder.entries:
                 continue
             node = self.view.get(parent)
             if node is None:
                 uid, gid = owner or (0, 0)
-                self.builder.mkdir(parent, Entry("d", 0o755, uid, gid, mtime=now()))
+                self.builder.mkdir(parent, Entry("d", mode, uid, gid, mtime=now()))
             elif not node.is_dir:
                 raise TreeError(f"path {parent} is a file, not a directory")
             else:
@@ -70,7 +70,7 @@ def write_file(store: Store, base: Snapshot, path: str, data: bytes, mode: int =
     return onto.finish()
 
 
-def make_dir(store: Store, base: Snapshot, path: str, mode: int = 0o755, owner: Owner = None) -> Layers:
+def make_dir(store: Store, base: Snapshot, path: str, mode: int = 0o755, owner: Owner = None, *, parents_mode: int = 0o755) -> Layers:
     """Make a directory and those above it; one that exists stays as it is. The mode is taken literally, 0 means 0755."""
     try:
         wanted = tidy(path)
@@ -83,7 +83,7 @@ def make_dir(store: Store, base: Snapshot, path: str, mode: int = 0o755, owner: 
         if not node.is_dir:
             raise TreeError(f"path {path} is a file, not a directory")
         return ()
-    onto.above(place, owner)
+    onto.above(place, owner, parents_mode)
     uid, gid = owner or (0, 0)
     onto.builder.mkdir(place, Entry("d", (mode & 0o7777) or 0o755, uid, gid, mtime=now()))
     return onto.finish()
@@ -119,7 +119,7 @@ def remove(store: Store, base: Snapshot, paths: Iterable[str], *, globs: bool = 
             raise TreeError("cannot remove the root of a directory")
         if onto.view.get(place) is not None:
             doomed.add(place)
-        elif globs and any(c in place for c in "*?["):
+        elif globs and "*" in place:
             matches = compile_pattern(place).fullmatch
             doomed.update(n.path for n in onto.view.walk() if matches(n.path))
     for place in sorted(doomed):
@@ -167,7 +167,7 @@ def gitignore_of(view: View, root: str) -> Gitignore:
     return Gitignore(read)
 
 
-def copy_tree(  # noqa: PLR0913 - Dagger's arguments
+def copy_tree(
     store: Store,
     base: Snapshot,
     src: Snapshot,
@@ -178,10 +178,12 @@ def copy_tree(  # noqa: PLR0913 - Dagger's arguments
     exclude: Sequence[str] = (),
     gitignore: bool = False,
     owner: Owner = None,
-    dir_mode: int | None = None,
-    file_mode: int | None = None,
+    mode: Callable[[int, bool], int] | None = None,
 ) -> Layers:
-    """Copy what a directory holds into `dest`, made when absent; existing directories merge, `dest` itself keeps its attributes."""
+    """Copy what a directory holds into `dest`, made when absent; existing directories merge, `dest` itself keeps its attributes.
+
+    mode: gives the new mode of a file or directory for (its own mode, whether it is a directory).
+    """
     view = View(src)
     root = view.directory(src_path)
     base_view = View(base)
@@ -192,7 +194,7 @@ def copy_tree(  # noqa: PLR0913 - Dagger's arguments
         raise TreeError(f"path {dest} is a file, not a directory")
     if there is not None and base.layers:
         _refuse_replacing(view, root.path, base_view, place)
-    plain = patterns.empty and not gitignore and owner is None and dir_mode is None and file_mode is None
+    plain = patterns.empty and not gitignore and owner is None and mode is None
     exists = there is not None and bool(base.layers)
     small = len(src.layers) > 1 and sum(layer.entries for layer in src.layers) < _SMALL
     if plain and not root.path and not small and (not exists or not any(layer.hides for layer in src.layers)):
@@ -201,9 +203,9 @@ def copy_tree(  # noqa: PLR0913 - Dagger's arguments
     onto.above(place, owner)
 
     def changed(e: Entry) -> Entry:
-        mode = dir_mode if e.kind == "d" else file_mode if e.kind == "f" else None
+        new = e.mode if mode is None or e.kind not in "df" else mode(e.mode, e.kind == "d") & 0o7777
         uid, gid = owner or (e.uid, e.gid)
-        return e._replace(uid=uid, gid=gid, mode=e.mode if mode is None else mode & 0o7777, opaque=False)
+        return e._replace(uid=uid, gid=gid, mode=new, opaque=False)
 
     onto.builder.mkdir(place, there.entry._replace(opaque=False) if there is not None and exists else changed(root.entry))
     skip = len(root.path) + 1 if root.path else 0

@@ -6,6 +6,9 @@ import pytest
 from inprocess import Api
 from sessions import Failed, Step
 
+from pocket.dockerfile.modes import parse
+from pocket.dockerfile.parse import DockerfileError
+
 
 def context(dockerfile: str, *names: str) -> tuple[Step, ...]:
     """Give the steps that make a build context with files that hold their own name."""
@@ -136,6 +139,34 @@ async def test_files_have_the_owners_and_modes_that_were_asked_for(api: Api) -> 
     df = "COPY --chmod=640 a /x\nCOPY --chmod=u=rwX,go=rX d /y\nCOPY --chmod=g+w,o-r a /z\n"
     permissions = [await built(api, df, "a", "d/b", steps=(("stat", {"path": p}), "permissions")) for p in ("/x", "/y", "/y/b", "/z")]
     assert permissions == [0o640, 0o755, 0o644, 0o660]
+
+
+async def test_symbolic_modes_go_by_each_file(api: Api) -> None:
+    """X is for what runs already, and each file keeps the rest of its own mode."""
+    modes = {"d/run": 0o700, "d/read": 0o600, "d/both": 0o711}
+    files = tuple(("withNewFile", {"path": p, "contents": "", "permissions": m}) for p, m in modes.items())
+    steps = (*context("FROM scratch\nCOPY --chmod=go=u,a+X,o-w,g+s d /y\n"), *files, "dockerBuild")
+    permissions = [await api(*steps, ("stat", {"path": p}), "permissions") for p in ("/y/run", "/y/read", "/y/both", "/y")]
+    assert permissions == [0o2775, 0o2664, 0o2775, 0o2775]
+
+
+@pytest.mark.parametrize(
+    ("text", "old", "of_file", "of_directory"),
+    [
+        ("755", 0o600, 0o755, 0o755), ("01777", 0, 0o1777, 0o1777), ("u=rwX,go=rX", 0o600, 0o644, 0o755),
+        ("u=rwX,go=rX", 0o710, 0o755, 0o755), ("g=u-w,o=", 0o646, 0o640, 0o640), ("+x", 0o644, 0o755, 0o755),
+        ("a-x+X", 0o755, 0o755, 0o755), ("u+s,g+s,+t", 0o755, 0o7755, 0o7755), ("u=rw", 0o4755, 0o655, 0o655),
+        ("o=g", 0o640, 0o644, 0o644), ("ug-s,o-t", 0o7755, 0o755, 0o755), ("u=", 0o700, 0, 0), ("=", 0o777, 0, 0),
+    ],
+)  # fmt: skip
+def test_modes(text: str, old: int, of_file: int, of_directory: int) -> None:
+    assert (parse(text)(old, False), parse(text)(old, True)) == (of_file, of_directory)
+
+
+@pytest.mark.parametrize("text", ["", "8", "77777", "u", "u+q", "z+r", "u+r,", "u=rg", "0o644"])
+def test_what_is_no_mode(text: str) -> None:
+    with pytest.raises(DockerfileError, match="invalid chmod value"):
+        parse(text)
 
 
 async def test_a_missing_dockerfile_is_said(api: Api) -> None:

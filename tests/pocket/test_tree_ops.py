@@ -155,7 +155,7 @@ def test_filters_and_subdirectories(store: Store) -> None:
 
 def test_owner_and_modes_of_copies(store: Store) -> None:
     src = tree(store, a__f="x")
-    d = Snapshot(ops.copy_tree(store, SCRATCH, src, dest="/o/p", owner=(1000, 50), file_mode=0o751, dir_mode=0o711))
+    d = Snapshot(ops.copy_tree(store, SCRATCH, src, dest="/o/p", owner=(1000, 50), mode=lambda _, directory: 0o711 if directory else 0o751))
     assert [(e.uid, e.gid, e.mode) for e in (entry(d, p) for p in ("o", "o/p", "o/p/a", "o/p/a/f"))] == [
         (1000, 50, 0o755),
         (1000, 50, 0o711),
