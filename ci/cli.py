@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, NoReturn
 
 from ci import __version__
-from ci.commands import COMMANDS
+from ci.commands import COMMANDS, HIDDEN
 from ci.errors import WeighbridgeError
 from ci.exits import SIGNALLED
 
@@ -16,9 +16,13 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
+    from ci.commands import Command
+
 STARTED = time.monotonic()
 """When the program started, in monotonic seconds: what a person waits for includes the imports."""
-_EXITS = """exit codes: 0 passed · 1 a stage failed · 2 usage or configuration · 3 gate blocked · 4 gate inconclusive
+_EXITS = """--json is understood by every command; docs/reference.md tells what each prints.
+
+exit codes: 0 passed · 1 a stage failed · 2 usage or configuration · 3 gate blocked · 4 gate inconclusive
 5 infrastructure (engine, network, registry, disk) · 6 time budget · 128+n ended by signal n"""
 
 
@@ -66,10 +70,17 @@ def parser(*names: str) -> argparse.ArgumentParser:
     for entry in COMMANDS:
         command = commands.add_parser(entry.name, help=entry.text, description=entry.text, allow_abbrev=False)
         if entry.name in names:
-            module = entry.load()
-            module.configure(command)
-            command.set_defaults(module=module)
+            _fill(command, entry)
+    for entry in HIDDEN:
+        if entry.name in names:
+            _fill(commands.add_parser(entry.name, allow_abbrev=False), entry)
     return whole
+
+
+def _fill(command: argparse.ArgumentParser, entry: Command) -> None:
+    module = entry.load()
+    module.configure(command)
+    command.set_defaults(module=module)
 
 
 def _split(argv: Sequence[str]) -> list[str]:

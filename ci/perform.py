@@ -92,10 +92,15 @@ class Performer:
             entry.status, entry.why, entry.started = "running", verdict.why, begun - self.request.started
             self.record.write()
             self.reporter.started(entry)
+            worked = 0.0
             try:
                 result = await self._in_time(stage, entry, self._context(stage, entry, verdict, session, turn))
+            except Exception as error:
+                worked = time.monotonic() - begun  # keeping its container is not the stage's work
+                await self._keep(stage, entry, error, session)
+                raise
             finally:
-                entry.seconds = time.monotonic() - begun
+                entry.seconds = worked or time.monotonic() - begun
         entry.status, entry.summary, entry.result = "passed", result.summary, result.to_json()
         self.results[stage.name], self.schedule.identities[stage.name] = result, result.identity()
         async with self._lookups:
@@ -105,6 +110,15 @@ class Performer:
             told = partial(self.telemetry.wait_settled, stage.name, timeout=_TELLING_SECONDS)
             await anyio.to_thread.run_sync(told, abandon_on_cancel=True)
         self.count(entry)
+
+    async def _keep(self, stage: Stage, entry: StageEntry, error: Exception, session: dagger.Client | None) -> None:
+        """Keep the container of a failed stage, where that was asked for."""
+        if not self.request.keep_failed or session is None:
+            return
+        from ci.keep import archive_of, keep
+
+        if await keep(session, error, archive_of(self.request.cache, self.request.root, stage.name), run=self.record.id):
+            self.reporter.noted(entry, f"its container is kept: shell {stage.name}")
 
     def count(self, entry: StageEntry) -> None:
         """Take over how many steps the engine ran and had cached."""

@@ -43,6 +43,8 @@ class Request:
     """Whether stages that do not need a failed one are carried out all the same."""
     budget: float | None = None
     """Minutes that the run may take, 0 for as long as it likes; None for what policy says."""
+    keep_failed: bool = False
+    """Whether the container of a stage that fails is kept, to be looked into."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """What the engine's session gets besides this process's environment."""
     started: float = field(default_factory=time.monotonic)

@@ -92,12 +92,16 @@ class StageFailed(WeighbridgeError):
         hint: str = "",
         again: Sequence[str] = (),
         exit: Exit = Exit.FAILED,  # noqa: A002
+        container: dagger.Container | None = None,
     ) -> None:
-        """`tail` is shown as it is (the program's own last words); `again` are the arguments after `--only <stage> --` for just this."""
+        """`tail` is shown as it is (the program's own last words); `again` are the arguments after `--only <stage> --` for just this;
+        `container` is the one that somebody may want to look into.
+        """
         super().__init__(message, hint=hint, exit=exit)
         self.tail = tail
         self.findings = tuple(findings)
         self.again = tuple(again)
+        self.container = container
 
 
 class GateBlocked(StageFailed):

@@ -46,6 +46,8 @@ class Engine:
         self.solver = Solver(self)
         self.services = Services(self)
         self.remote: RemoteCache | None = None
+        #: Whether the container of a command that failed stays, for a client to look into.
+        self.keeps_failed = environ.get("POCKET_KEEP_FAILED", "") not in {"", "0"}
         #: Whether what is not in the cache is done without, instead of fetched; keys are the same.
         self.offline = environ.get("POCKET_OFFLINE", "") not in {"", "0"}
         self.registry_auth: dict[str, tuple[str, bytes]] = {}

@@ -114,6 +114,13 @@ class Executor:
             raise RequestError(f"no object in this session has the ID {str(ident)[:80]!r}")
         return found
 
+    def hold(self, cause: Exception) -> None:
+        """Let the client have the container that an error speaks of: its ID stands in the error's extensions."""
+        container, extensions = getattr(cause, "container", None), getattr(cause, "extensions", {})
+        if container is not None and "container" not in extensions:
+            self._fresh += 1
+            extensions["container"] = self._keep(Obj("Container", container, f"Container:failed.{self._fresh}")).id
+
     def _keep(self, obj: Obj) -> Obj:
         return self.objects.setdefault(obj.id, obj)
 
@@ -271,6 +278,7 @@ class _Walk:
             cause = disk.understood(e, f"answer {obj.type}.{node.name}")
             if not isinstance(cause, PocketError):
                 self.executor.engine.log_bug(e)
+            self.executor.hold(cause)
             raise FieldError(cause, node, tuple(trail)) from e
 
     def _arguments(self, spec: FieldSpec, node: Selected) -> tuple[dict[str, Any], object]:

@@ -47,9 +47,14 @@ COMMANDS = (
     Command("report", "write a run's page, report.html"),
     Command("history", "list the last runs"),
     Command("stages", "list the stages"),
-    Command("config", "print the JSON Schema of the configuration"),
+    Command("config", "print the configuration, or its JSON Schema"),
+    Command("doctor", "say what a run would meet on this machine"),
+    Command("completion", "print what teaches a shell to complete commands"),
+    Command("shell", "look around in the container in which a stage failed"),
     Command("approve", "record that a commit may go out, with who, when and why"),
     Command("branches", "show how old branches are and which are merged, and remove those"),
     Command("init", "write the files with which the pipeline runs in a repository that has none of them"),
     Command("version", "print the version"),
 )
+
+HIDDEN = (Command("complete", ""),)

@@ -28,6 +28,8 @@ def configure(command: argparse.ArgumentParser) -> None:
     command.add_argument("--engine", default="", metavar="ENGINE", help="pocket, dagger, or a Dagger runner host")
     command.add_argument("--keep-going", action="store_true", help="carry out what does not need a failed stage all the same")
     command.add_argument("--budget", type=minutes, default=None, metavar="MIN", help="minutes that the run may take; 0 for no limit")
+    command.add_argument("--keep-failed", action="store_true", help="keep the container of a stage that fails, for shell STAGE")
+    command.add_argument("--shell-on-failure", action="store_true", help="open a shell in the container of the first stage that fails")
     command.add_argument("--quiet", action="store_true", help="print only failures and the result")
     add_json(command)
     command.add_argument("--extra", action="append", default=[], help=argparse.SUPPRESS)
@@ -43,7 +45,23 @@ def main(arguments: argparse.Namespace) -> int:
     record = execute(request, choose_report(stream, os.environ, quiet=arguments.quiet or arguments.json))
     if arguments.json:
         print_json(record.to_json())
+    if arguments.shell_on_failure:
+        _look_inside(request, [entry.name for entry in record.stages.values() if entry.status == "failed"])
     return int(record.exit or 0)
+
+
+def _look_inside(request: Request, failed: list[str]) -> None:
+    """Open the container of the first failed stage that has one; the run's exit code stays what it is."""
+    from ci.commands.shell import enter
+    from ci.keep import archive_of, told
+
+    for name in failed:
+        archive = archive_of(request.cache, request.root, name)
+        if told(archive):
+            enter(archive, request.engine, [])
+            return
+    if failed:
+        print(f"{', '.join(failed)} left no container to look into", file=sys.stderr)
 
 
 def requested(arguments: argparse.Namespace) -> Request:
@@ -53,7 +71,7 @@ def requested(arguments: argparse.Namespace) -> Request:
         UsageError: they ask for something that does not exist, or is not pinned in a frozen run.
 
     """
-    from ci import frozen
+    from ci import frozen, keep
     from ci.cli import STARTED
     from ci.engine import choose
     from ci.plan import make_plan, planned_stages
@@ -61,7 +79,7 @@ def requested(arguments: argparse.Namespace) -> Request:
     from ci.remote import opened
     from ci.request import Request
 
-    here = surroundings()
+    here, keeps = surroundings(), arguments.keep_failed or arguments.shell_on_failure
     selection, extra, resumed = _picked(arguments, here)
     plan = make_plan(here.config, here.facts, here.stages, selection=selection)
     config = under_policy(here.config, plan.permits)
@@ -77,12 +95,13 @@ def requested(arguments: argparse.Namespace) -> Request:
         cache=here.cache,
         engine=choose(arguments.engine, config.engine, os.environ),
         extra=extra,
+        keep_failed=keeps,
         keep_going=arguments.keep_going or config.run.keep_going,
         budget=arguments.budget,
         selection=selection,
         store=None if selection.frozen else opened(config.store, os.environ, cache=here.cache, may_write=plan.permits.shared_cache),
         resume=resumed,
-        environment=frozen.ENVIRONMENT if selection.frozen else {},
+        environment={**(frozen.ENVIRONMENT if selection.frozen else {}), **(keep.SESSION if keeps else {})},
         resolve_base=frozen.resolve if selection.frozen else None,
     )
 

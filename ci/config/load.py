@@ -55,6 +55,14 @@ def load(path: Path, *, name: str = "", cache: Path | None = None) -> Config:
     return config
 
 
+def known(path: Path, cache: Path) -> Config | None:
+    """Return the configuration in `path` if it was found valid before; None otherwise, without looking closer."""
+    try:
+        return _read(cache / "config" / f"{_digest(path.read_bytes())}.json")
+    except OSError:
+        return None
+
+
 def _check(text: bytes, name: str) -> Config:
     from ci.config.problems import check
 

@@ -134,6 +134,8 @@ def failure(entry: StageEntry, record: RunRecord) -> list[str]:
         places.append(f"and {len(problem.findings) - 10} more")
     arguments = f" -- {shlex.join(problem.again)}" if problem.again else ""
     advice = [f"again, just this     {program()} run --only {entry.name}{arguments}"]
+    if entry.execs:
+        advice.append(f"look inside          {program()} shell {entry.name}")
     if (record.directory / "logs" / f"{entry.name}.log").exists():
         advice.append(f"whole output         {record.directory.relative_to(record.root)}/logs/{entry.name}.log")
     log = record.directory / "logs" / "engine.log"

@@ -75,7 +75,7 @@ def _out_of_date(result: Mapping[str, Any], config: Config, root: Path, cache: P
 
 def _package(config: Config) -> InputSpec:
     files = files_of(config, *_model(config), *_summary(config), *config.package.files)
-    return InputSpec(files=files, config=("subject", "package"))
+    return InputSpec(files=files, config=("subject", "package"), facts=("approvals",))
 
 
 def _push(_config: Config) -> InputSpec:
@@ -97,6 +97,7 @@ _ALL = (
         module="ci.stages.package",
         inputs=_package,
         needs=("build", "scan", "evaluate"),
+        optional=("evaluate",),
         gone=kept.artefact_gone,
         archives=kept.archives,
     ),
@@ -105,6 +106,7 @@ _ALL = (
         module="ci.stages.push",
         inputs=_push,
         needs=("build", "test", "scan", "evaluate", "package"),
+        optional=("evaluate",),
         engine=False,
         gone=kept.pushed_gone,
         describe=_where,

@@ -22,6 +22,8 @@ from ci.stages.common import host_tree
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import dagger
+
 _TAIL_LINES = 80
 _PYTEST_CODES = {2: "pytest was interrupted", 3: "pytest had an internal error", 4: "pytest was called wrongly", 5: "no tests were found"}
 _PLACE = re.compile(r"^(\S+?\.py):(\d+): ", re.MULTILINE)
@@ -47,17 +49,21 @@ class _Report:
 
 async def run(ctx: Context, needs: Mapping[str, Any]) -> Result:  # noqa: ARG001  every stage is called alike
     """Run pytest and read its reports."""
-    code, output, reports = await _pytest(ctx)
+    code, output, reports, container = await _pytest(ctx)
     report = read_junit(reports / "junit.xml", ctx.config.subject.path)
     covered = read_coverage(reports / "coverage.xml")
     tail = "\n".join(output.rstrip().splitlines()[-_TAIL_LINES:])
     if report.failed:
         first = report.findings[0].name.rpartition("::")[2].partition("[")[0] if report.findings else ""
         raise StageFailed(
-            f"{report.failed} failed, {report.passed} passed", tail=tail, findings=report.findings, again=("-k", first) if first else ()
+            f"{report.failed} failed, {report.passed} passed",
+            tail=tail,
+            findings=report.findings,
+            again=("-k", first) if first else (),
+            container=container,
         )
     if code != 0:
-        raise StageFailed(_PYTEST_CODES.get(code, f"pytest: {ended_with(code)}"), tail=tail, hint=hint_for(code))
+        raise StageFailed(_PYTEST_CODES.get(code, f"pytest: {ended_with(code)}"), tail=tail, hint=hint_for(code), container=container)
     test = ctx.config.test
     if test.coverage and not ctx.extra and covered < test.floor:
         raise StageFailed(
@@ -69,8 +75,8 @@ async def run(ctx: Context, needs: Mapping[str, Any]) -> Result:  # noqa: ARG001
     return Result(summary, report.passed, report.skipped, covered)
 
 
-async def _pytest(ctx: Context) -> tuple[int, str, Path]:
-    """Run the tests in their container; returns pytest's exit code, what it said, and where its reports are."""
+async def _pytest(ctx: Context) -> tuple[int, str, Path, dagger.Container]:
+    """Run the tests in their container; returns pytest's exit code, what it said, where its reports are, and the container."""
     config, test = ctx.config, ctx.config.test
     with common.subject_fault("installing the tests' requirements", hint=f"check {test.requirements}"):
         environment = await common.installed(ctx, config.build.requirements, test.requirements).sync()
@@ -98,7 +104,7 @@ async def _pytest(ctx: Context) -> tuple[int, str, Path]:
         for report in sorted(Path(scratch).iterdir()):
             ctx.record.artifact(report.name).write_bytes(report.read_bytes())
     ctx.record.artifact("pytest.txt").write_text(output, encoding="utf-8")
-    return await container.exit_code(), output, reports
+    return await container.exit_code(), output, reports, container
 
 
 def read_junit(path: Path, prefix: str) -> _Report:

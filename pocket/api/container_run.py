@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from pocket.api.registry import field
 from pocket.api.service import keep_up
 from pocket.errors import PocketError
-from pocket.graph import ROOT, Node, Outputs, Ref, Tree
-from pocket.ops.exec import Exec
+from pocket.graph import Node, Outputs
+from pocket.ops.exec import Exec, after
 from pocket.services import Service
 from pocket.values import Container
 
@@ -49,13 +49,7 @@ def with_exec(  # noqa: PLR0913, PLR0917 - the API's arguments
         insecure=insecure_root_capabilities, no_init=no_init,
     )  # fmt: skip
     node = Node(op, name="Container.withExec", traceparent=engine.traceparent())
-    mounts = tuple(
-        replace(m, tree=Tree(Ref(node, m.target), m.tree.path)) if m.tree is not None
-        else replace(m, leaf=replace(m.leaf, ref=Ref(node, m.target))) if m.leaf is not None
-        else m
-        for m in c.mounts
-    )  # fmt: skip
-    return c.change(rootfs=Ref(node, ROOT), mounts=mounts, last_exec=node)
+    return after(c, node)
 
 
 def _bare(c: Container) -> Container:

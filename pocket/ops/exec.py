@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pocket.errors import PocketError
 from pocket.gpu import identity as gpu_identity
 from pocket.gpu import mounts as gpu_mounts
-from pocket.graph import ROOT, Input, Op, Outputs, digest_of
+from pocket.graph import ROOT, Input, Node, Op, Outputs, Ref, Tree, digest_of
 from pocket.ops.stacks import mountable
 from pocket.ops.streams import Capture, error_tail
 from pocket.sandbox import ExecSpec, Mount
@@ -41,6 +41,8 @@ class ExecError(PocketError):
         super().__init__(message, hint=hint)
         self.extensions = {"_type": "EXEC_ERROR", "cmd": list(argv), "exitCode": exit_code, "stdout": stdout, "stderr": stderr}
         self.exit_code = exit_code
+        self.container: Container | None = None
+        """What the command left, where the session keeps that (POCKET_KEEP_FAILED)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +96,11 @@ class Exec(Op):
         self, engine: Engine, prepared: Prepared, inputs: tuple[Snapshot, ...], outcome: Outcome, capture: Capture
     ) -> Outputs:
         if outcome.error is not None or outcome.exit_code not in EXPECTED[self.expect]:
-            raise self._error(outcome, capture, disk.full(engine.store.root))
+            error = self._error(outcome, capture, disk.full(engine.store.root))
+            if outcome.error is None and engine.keeps_failed:
+                kept = await engine.blocking(self._commit, engine, prepared, inputs[0], outcome)
+                error.container = after(self.container, Node(self, Outputs(kept)))
+            raise error
         snapshots = await engine.blocking(self._commit, engine, prepared, inputs[0], outcome)
         out, err, combined = await capture.blobs()
         return Outputs(snapshots, outcome.exit_code, out, err, combined)
@@ -119,6 +125,17 @@ class Exec(Op):
         code = -1 if outcome.error else outcome.exit_code
         out, err = error_tail(capture.stdout()), error_tail(capture.stderr())
         return ExecError(message, argv=self.argv, exit_code=code, stdout=out, stderr=err, hint=hint)
+
+
+def after(c: Container, node: Node) -> Container:
+    """Give the container as a command leaves it."""
+    mounts = tuple(
+        replace(m, tree=Tree(Ref(node, m.target), m.tree.path)) if m.tree is not None
+        else replace(m, leaf=replace(m.leaf, ref=Ref(node, m.target))) if m.leaf is not None
+        else m
+        for m in c.mounts
+    )  # fmt: skip
+    return c.change(rootfs=Ref(node, ROOT), mounts=mounts, last_exec=node)
 
 
 def _committed(engine: Engine, upper: Path, lower: Snapshot, stubs: tuple[str, ...], outcome: Outcome, mount: int) -> Snapshot:
