@@ -43,17 +43,24 @@ _MAY_BE_OUTRANKED = {Exit.BLOCKED, Exit.INFRA, Exit.INCONCLUSIVE, Exit.BUDGET}
 def execute(request: Request, reporter: Reporter) -> RunRecord:
     """Carry out the plan; the record says how it ended."""
     run = _Run(request, reporter)
-    if not run.reuse_all():
-        import anyio
-
-        from ci.branches import advice
-
-        reporter.began(run.record)
-        for line in advice(request.root, request.config.policy, request.facts):
-            run.record.notes.append(line)
-            reporter.noted(None, line)
-        anyio.run(run.work)
+    try:
+        if not run.reuse_all():
+            _carry_out(run)
+    except KeyboardInterrupt:  # it came before the run listened to signals
+        run.interrupted(signal.SIGINT)
     return run.finish()
+
+
+def _carry_out(run: _Run) -> None:
+    import anyio
+
+    from ci.branches import advice
+
+    run.reporter.began(run.record)
+    for line in advice(run.request.root, run.request.config.policy, run.request.facts):
+        run.record.notes.append(line)
+        run.reporter.noted(None, line)
+    anyio.run(run.work)
 
 
 class _Run:
@@ -264,7 +271,11 @@ class _Run:
                 if asked and self._session:
                     self._session.kill()
                 asked = True
-                self._stop(f"signal {number}", SIGNALLED + number)
+                self.interrupted(number)
+
+    def interrupted(self, number: int) -> None:
+        """Stop everything because of a signal."""
+        self._stop(f"signal {number}", SIGNALLED + number)
 
     def _output(self, stage: str, text: str) -> None:
         """Keep and show what a step says; called from the listener's threads."""

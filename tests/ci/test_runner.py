@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -280,7 +281,7 @@ def test_a_failure_keeps_what_a_reader_needs(pipeline: Pipeline) -> None:
         "exit": 1,
         "hint": "look",
         "tail": "E assert",
-        "findings": [{"message": "assert 1 == 2", "file": "tests/test_a.py", "line": 3, "name": "tests/test_a.py::test_b"}],
+        "findings": [{"message": "assert 1 == 2", "file": "tests/test_a.py", "line": 3, "name": "tests/test_a.py::test_b", "severity": ""}],
         "again": ["-k", "test_b"],
     }
 
@@ -356,3 +357,14 @@ def test_two_runs_at_once_do_not_meet(pipeline: Pipeline, repository: Path) -> N
     assert len(set(said)) == 2
     runs = pipeline.root / ".weighbridge" / "runs"
     assert [json.loads((runs / name / "run.json").read_text())["status"] for name in said] == ["passed", "passed"]
+
+
+def test_ctrl_c_before_the_run_listens_to_signals_is_130_in_the_record_as_well(pipeline: Pipeline) -> None:
+    class Interrupting(Seen):
+        def began(self, record: Any) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    pipeline.add("build", passing())
+    record = pipeline.run(Interrupting())
+    assert (record.exit, record.status, statuses(record)) == (130, "interrupted", {"build": "skipped"})
+    assert json.loads((record.directory / "run.json").read_text())["exit"] == 130
