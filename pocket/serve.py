@@ -12,6 +12,7 @@ import os
 import re
 import signal
 import socket
+import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from pocket.sandbox import Tier, Zygote
     from pocket.store.store import Store
 
+# Seconds until a thread that loads modules lets the loop answer; what is asked meanwhile goes to and fro a dozen times.
+_WHILE_LOADING, _LATER = 0.0003, 0.005
 _VERSION = re.compile(r"\s*(?:query\s*)?\{\s*version\s*\}\s*")
 
 
@@ -87,6 +90,7 @@ class _Handler:
 
     def prepare(self) -> None:
         """Load what real queries need in a thread, while the SDK reads the schema."""
+        sys.setswitchinterval(_WHILE_LOADING)
         threading.Thread(target=self._load, daemon=True, name="load").start()
 
     def _load(self) -> None:
@@ -96,6 +100,7 @@ class _Handler:
         with self._loading:
             if self._executor is None:
                 self._executor = Executor(self.engine, REGISTRY)
+                sys.setswitchinterval(_LATER)
 
     async def executor(self) -> Executor:
         """Give the query engine, waiting until it is loaded."""

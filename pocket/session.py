@@ -8,7 +8,7 @@ The session ends when its stdin does, or by SIGTERM or SIGINT; everything it sta
 from __future__ import annotations
 
 import gc
-import secrets
+import os
 import socket
 import sys
 from pathlib import Path
@@ -16,7 +16,6 @@ from pathlib import Path
 from pocket import __version__
 from pocket.errors import PocketError
 from pocket.sandbox import Zygote, enter_tier
-from pocket.store.store import Store, default_root
 
 #: Options of `dagger session` that take a value; all but the working directory are accepted and mean nothing here.
 _VALUED = {"--label", "--workdir", "-W", "--workspace", "--version", "--project", "--progress"}
@@ -47,13 +46,16 @@ def main(argv: list[str]) -> int:
     try:
         workdir = workdir_of(argv)
         tier = enter_tier()
+        zygote = Zygote.begin(tier)  # it prepares itself while the store is opened here
+        from pocket.store.store import Store, default_root
+
         store = Store.open(default_root(), tier=tier.name)
-        zygote = Zygote.start(tier)
+        zygote.ready()
     except PocketError as e:
         print(f"pocket: {e}" + (f"\n  {e.hint}" if e.hint else ""), file=sys.stderr)
         return 1
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
-    token = secrets.token_hex(16)
+    token = os.urandom(16).hex()
     print(f"pocket {__version__} · tier {tier.name} · cache {store.root}", file=sys.stderr, flush=True)
     print(f'{{"port":{listener.getsockname()[1]},"session_token":"{token}"}}', flush=True)
     gc.freeze()

@@ -25,6 +25,7 @@ from pocket.sandbox.tier import userns_refused
 if TYPE_CHECKING:
     from pocket.sandbox.tier import Tier
 
+_SETTLE = 250  # milliseconds before the first spare is made: session and SDK are busy getting to know each other
 _BREATH = 5  # milliseconds before the next spare is made: a container that starts has the processor first
 
 
@@ -41,9 +42,11 @@ def main(sock: socket.socket, tier: Tier) -> Never:
         os._exit(1)
     sock.send(marshal.dumps(("", "")))
     server = _Server(sock, Host(tier=tier, alive=alive_r, nofile=nofile), alive_w)
+    breath = _SETTLE
     while True:
-        if not server.pending(_BREATH):
+        if not server.pending(breath):
             server.keep_a_spare()
+        breath = _BREATH
         if (asked := receive(sock)) is None:
             os._exit(0)
         (kind, net), request = asked

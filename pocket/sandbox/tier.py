@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import pwd
-import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
@@ -85,6 +82,8 @@ def _enter(*, single: bool, must: bool) -> Tier:
 
 def _ranges(uid: int) -> tuple[tuple[tuple[int, int], tuple[int, int]] | None, str]:
     """Return the user's subordinate (uid range, gid range), or None and what is missing."""
+    import shutil  # only here: not every tier needs it, and every session waits for what is loaded
+
     root = uid == 0
     if not root and not (shutil.which("newuidmap") and shutil.which("newgidmap")):
         return None, "newuidmap is not installed (package uidmap)"
@@ -99,6 +98,8 @@ def _ranges(uid: int) -> tuple[tuple[tuple[int, int], tuple[int, int]] | None, s
 
 def subordinate(path: Path, uid: int) -> tuple[int, int] | None:
     """Return the first (start, count) that /etc/subuid or /etc/subgid, given as `path`, gives a user; None without one."""
+    import pwd  # as above
+
     try:
         names = {str(uid), pwd.getpwuid(uid).pw_name}
     except KeyError:
@@ -125,7 +126,7 @@ def _map_ranges(uid: int, gid: int, ranges: tuple[tuple[int, int], tuple[int, in
         os.read(ready_r, 1)
         try:
             problem = _write_maps(parent, uid, gid, ranges)
-        except (OSError, subprocess.SubprocessError) as error:
+        except OSError as error:
             problem = str(error)
         os.write(answer_w, problem.encode()[:4000])
         os._exit(0)
@@ -142,12 +143,17 @@ def _map_ranges(uid: int, gid: int, ranges: tuple[tuple[int, int], tuple[int, in
 
 
 def _write_maps(pid: int, uid: int, gid: int, ranges: tuple[tuple[int, int], tuple[int, int]]) -> str:
+    import subprocess  # as above
+
     for kind, own, (first, count) in (("uid", uid, ranges[0]), ("gid", gid, ranges[1])):
         if uid == 0:
             Path(f"/proc/{pid}/{kind}_map").write_text(f"0 {own} 1\n1 {first} {count}\n")
             continue
         argv = [f"new{kind}map", str(pid), "0", str(own), "1", "1", str(first), str(count)]
-        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30)
+        try:
+            done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30)
+        except subprocess.SubprocessError as error:
+            return str(error)
         if done.returncode:
             return f"{argv[0]} failed: {done.stderr.strip()}"
     return ""

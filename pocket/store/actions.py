@@ -7,7 +7,6 @@ Records are small JSON files written last, by rename. `layers` maps outputs to l
 import json
 import os
 import re
-import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -55,7 +54,7 @@ class Actions:
     def put(self, key: str, record: Record) -> None:
         """Write a record; whatever it names must be in the store already."""
         path = self.path(key)
-        temp = self._tmp / f"action-{secrets.token_hex(6)}"
+        temp = self._tmp / f"action-{os.urandom(6).hex()}"
         temp.write_text(json.dumps(record))
         try:
             os.rename(temp, path)

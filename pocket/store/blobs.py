@@ -3,7 +3,6 @@
 import hashlib
 import os
 import re
-import secrets
 from pathlib import Path
 from typing import IO, BinaryIO
 
@@ -96,7 +95,7 @@ class Blobs:
         return good
 
     def _temp(self) -> Path:
-        return self._tmp / f"blob-{secrets.token_hex(6)}"
+        return self._tmp / f"blob-{os.urandom(6).hex()}"
 
     def _publish(self, temp: Path, digest: str) -> None:
         final = self.path(digest)

@@ -4,7 +4,6 @@ Order, outermost first: session lease, key lock, volume lock, collection lock. W
 cannot be cancelled.
 """
 
-import asyncio
 import contextlib
 import fcntl
 import os
@@ -50,6 +49,8 @@ def holder(path: Path) -> int:
 @contextlib.asynccontextmanager
 async def waiting(path: Path, on_wait: Callable[[int], None] | None = None) -> AsyncIterator[None]:
     """Hold a lock exclusively; `on_wait` is told once the pid that is waited for."""
+    import asyncio  # a session opens its store before it needs this, and while somebody waits
+
     pause, told = 0.002, False
     while (fd := _take_current(path)) is None:
         if not told and on_wait is not None and pause > 0.02:

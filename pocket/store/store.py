@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import json
 import os
-import secrets
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -73,7 +72,7 @@ class Store:
             for name in _FOLDERS:
                 (home / name).mkdir(parents=True, exist_ok=True)
             _refuse_network(home)
-            session = secrets.token_hex(6)
+            session = os.urandom(6).hex()
             # Named last: a collector must never see a lease file that is not locked yet.
             temp = home / "tmp" / f"lease-{session}"
             fd = locks.take(temp)
@@ -106,7 +105,7 @@ class Store:
 
     def tmp(self) -> Path:
         """Return a fresh directory on the same file system; it vanishes with the session at the latest."""
-        path = self.tmp_dir / secrets.token_hex(6)
+        path = self.tmp_dir / os.urandom(6).hex()
         try:
             path.mkdir()
         except OSError as e:
@@ -143,7 +142,7 @@ class Store:
 
     def reserve(self) -> str:
         """Return a fresh layer id, pinned before anything has that name."""
-        name = secrets.token_hex(6)
+        name = os.urandom(6).hex()
         with self._guard:
             self._pin([name])
         self.unflushed = True
