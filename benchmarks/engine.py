@@ -1,54 +1,33 @@
-"""Measure an engine through the Dagger SDK, beside what the same machine needs for the bare work in the same run.
+"""Measure an engine through the Dagger SDK: connecting, requests, commands, chains, fan-outs, directories of the host.
 
-    python benchmarks/engine.py BASE.tar [--chain 30] [--fan 30] [--files 10000] [--gigabyte] [--out results/NAME.json]
+    python benchmarks/engine.py [--chain 30] [--fan 30] [--files 10000] [--rounds 3] [--json FILE]
 
-BASE.tar is an image archive with `sh` and `true` (the conformance base will do). The engine is the one that the SDK's environment
-names. Prints one JSON object: seconds per item, medians where something is repeated, and the ratios to the yardsticks:
-`fork` (a bare posix_spawn of `true`), `stat` (one walk over the files), `cp` and `sha256sum` (of the file that is exported).
+The engine is the one that the SDK's environment names, else this checkout's pocket with a cache of its own. Every round is a
+process and a session of its own with an empty cache; between rounds nothing is deleted, because some file systems look for free
+inodes the longer, the more were given back lately. Beside each round the yardsticks are measured: `import` of the SDK, `fork` (a
+bare posix_spawn of `true`), `container` (fork, namespaces, overlay and `true`, with nothing of pocket), `stat` (one walk over the
+files), `loop` (a million additions in Python). `memory` is the proportional set size of the engine's processes after everything, `peak`
+while it worked, in MB.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
-import platform
-import statistics
+import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import uuid
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import anyio
-
-
-def timed(call: Callable[[], object], repeat: int = 1) -> float:
-    """Give the median time of a call in seconds."""
-    times = []
-    for _ in range(repeat):
-        began = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - began)
-    return statistics.median(times)
-
-
-async def timed_async(call: Callable[[int], Awaitable[object]], repeat: int = 1) -> float:
-    """Give the median time of an awaited call in seconds; the call gets its number."""
-    times = []
-    for number in range(repeat):
-        began = time.perf_counter()
-        await call(number)
-        times.append(time.perf_counter() - began)
-    return statistics.median(times)
-
-
-def spawn_true() -> None:
-    """Run `true` and wait for it."""
-    os.waitpid(os.posix_spawn("/bin/true", ["true"], {}), 0)
+from measuring import Times, engine_in, machine, make_base, options, spawn_true, tell
 
 
 def make_tree(root: Path, files: int) -> None:
@@ -71,33 +50,100 @@ def walk(root: Path) -> None:
                     entry.stat(follow_symlinks=False)
 
 
-async def measure(options: argparse.Namespace) -> dict[str, float]:
-    """Run every measurement; gives name → seconds."""
+def loop() -> None:
+    """Add a million times: how fast this processor runs Python just now."""
+    total = 0
+    for number in range(1_000_000):
+        total += number
+
+
+def bare_container(home: Path) -> None:
+    """Run `true` in fresh namespaces on an overlay, by util-linux: the least that a command in a container costs."""
+    for name in ("lower", "upper", "work", "root"):
+        (home / name).mkdir(parents=True, exist_ok=True)
+    mount = f"mount -t overlay o -o lowerdir={home}/lower,upperdir={home}/upper,workdir={home}/work {home}/root; exec true"
+    command = ["unshare", "--mount", "--pid", "--ipc", "--uts", "--fork", "sh", "-c", mount]
+    subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+class Memory(threading.Thread):
+    """Watches what the engine's processes take; they are the descendants of this one."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.peak = self.now = 0.0
+        self._over = threading.Event()
+
+    def run(self) -> None:
+        """Look twice a second."""
+        while not self._over.wait(0.5):
+            self.now = _descendants_mb()
+            self.peak = max(self.peak, self.now)
+
+    def end(self) -> None:
+        """Look a last time."""
+        self._over.set()
+        self.join()
+        self.now = _descendants_mb()
+
+
+def _descendants_mb() -> float:
+    total, todo = 0, _children(os.getpid())
+    while todo:
+        pid = todo.pop()
+        todo += _children(pid)
+        with contextlib.suppress(OSError, StopIteration, ValueError):
+            lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
+            total += int(next(line for line in lines if line.startswith("Pss:")).split()[1])
+    return total / 1024
+
+
+def _children(pid: int) -> list[int]:
+    with contextlib.suppress(OSError):
+        return [int(c) for t in Path(f"/proc/{pid}/task").iterdir() for c in (t / "children").read_text().split()]
+    return []
+
+
+async def measure(asked: argparse.Namespace, home: Path) -> Times:
+    """Run one round."""
+    times = Times()
     began = time.perf_counter()
     import dagger
     from dagger import dag
 
-    found = {"import": time.perf_counter() - began, "fork": timed(spawn_true, 50)}
+    times.add("import", time.perf_counter() - began)
+    for _ in range(5):
+        times.call("fork", spawn_true)
+        times.call("loop", loop)
+        times.call("container", lambda: bare_container(home / "bare"))
+    memory = Memory()
+    base_file = make_base(home / "base.tar")
     began = time.perf_counter()
     async with dagger.connection(dagger.Config(log_output=sys.stderr)):
         await dag.version()
-        found["connect"] = time.perf_counter() - began
-        base = dag.container().import_(dag.host().file(str(Path(options.base).resolve())))
-        await base.with_exec(["true"]).sync()
-        found["request"] = await timed_async(lambda _: dag.version(), 50)
+        times.add("connect", time.perf_counter() - began)
+        memory.start()
+        base = dag.container().import_(dag.host().file(str(base_file)))
+        await times.wait("first exec", lambda: base.with_exec(["true"]).sync())
+        for _ in range(20):
+            await times.wait("request", dag.version)
         salt = uuid.uuid4().hex
-        found["exec"] = await timed_async(lambda n: base.with_env_variable("S", f"{salt}{n}").with_exec(["true"]).sync(), 10)
-        found |= await _graphs(base, salt, options)
-        found |= await _host_directory(dag, base, options.files)
-        if options.gigabyte:
-            found |= await _gigabyte(base, salt)
-    return found
+        for number in range(10):
+            await times.wait("exec", lambda n=number: base.with_env_variable("S", f"{salt}{n}").with_exec(["true"]).sync())
+        await _graphs(times, base, salt, asked)
+        await _host_directory(times, dag, base, home / "files", asked.files)
+        memory.end()
+        began = time.perf_counter()
+    times.add("close", time.perf_counter() - began)
+    times.add("memory", memory.now)
+    times.add("peak", memory.peak)
+    return times
 
 
-async def _graphs(base: Any, salt: str, options: argparse.Namespace) -> dict[str, float]:
+async def _graphs(times: Times, base: Any, salt: str, asked: argparse.Namespace) -> None:
     def chain() -> Any:
         container = base.with_env_variable("S", salt)
-        for number in range(options.chain):
+        for number in range(asked.chain):
             container = container.with_exec(["sh", "-c", f"echo {number} >> /log"])
         return container.file("/log").size()
 
@@ -105,89 +151,66 @@ async def _graphs(base: Any, salt: str, options: argparse.Namespace) -> dict[str
         container = base.with_env_variable("S", f"{salt}f{number}")
         await container.with_exec(["sh", "-c", f"echo {number} > /f"]).file("/f").contents()
 
-    async def fan(_: int) -> None:
+    async def fan() -> None:
         async with anyio.create_task_group() as group:
-            for number in range(options.fan):
+            for number in range(asked.fan):
                 group.start_soon(one, number)
 
-    return {
-        "chain": await timed_async(lambda _: chain()) / options.chain,
-        "chain_cached": await timed_async(lambda _: chain()) / options.chain,
-        "fan": await timed_async(fan) / options.fan,
-        "fan_cached": await timed_async(fan) / options.fan,
-    }
+    for name, call, count in (("chain", chain, asked.chain), ("fan", fan, asked.fan)):
+        for form in (name, f"{name} cached"):
+            began = time.perf_counter()
+            await call()
+            times.add(form, (time.perf_counter() - began) / count)
 
 
-async def _host_directory(dag: Any, base: Any, files: int) -> dict[str, float]:
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        make_tree(root, files)
+async def _host_directory(times: Times, dag: Any, base: Any, root: Path, files: int) -> None:
+    root.mkdir()
+    make_tree(root, files)
 
-        async def use(_: int) -> None:
-            tree = dag.host().directory(folder, no_cache=True)
-            await base.with_directory("/s", tree).with_exec(["sh", "-c", "ls /s | wc -l"]).stdout()
+    async def use() -> None:
+        tree = dag.host().directory(str(root), no_cache=True)
+        await base.with_directory("/s", tree).with_exec(["sh", "-c", "ls /s | wc -l"]).stdout()
 
-        found = {"stat": timed(lambda: walk(root), 3), "hostdir_first": await timed_async(use), "hostdir_same": await timed_async(use)}
-        (root / "d0" / "f0").write_bytes(b"changed")
-        return found | {"hostdir_one": await timed_async(use)}
-
-
-async def _gigabyte(base: Any, salt: str) -> dict[str, float]:
-    import dagger
-
-    with tempfile.TemporaryDirectory() as folder:
-        out, copy = Path(folder) / "image.tar", Path(folder) / "copy"
-        made = base.with_env_variable("S", salt).with_exec(["sh", "-c", "head -c 1073741824 /dev/urandom > /big"])
-        await made.sync()
-        plain = dagger.ImageLayerCompression.Uncompressed
-        export = await timed_async(lambda _: made.export(str(out), forced_compression=plain))
-        found = {
-            "export_1g": export,
-            "sha256sum": timed(lambda: subprocess.run(["sha256sum", str(out)], check=True, stdout=subprocess.DEVNULL)),
-        }
-        return found | {"cp": timed(lambda: subprocess.run(["cp", str(out), str(copy)], check=True))}
+    times.call("stat", lambda: walk(root))
+    await times.wait("directory first", use)
+    await times.wait("directory unchanged", use)
+    (root / "d0" / "f0").write_bytes(b"changed")
+    await times.wait("directory one changed", use)
 
 
-def ratios(found: dict[str, float]) -> dict[str, float]:
-    """Put the measurements in relation to the yardsticks of the same run."""
-    pairs = [
-        ("exec", "fork"),
-        ("chain", "fork"),
-        ("fan", "fork"),
-        ("hostdir_first", "stat"),
-        ("hostdir_same", "stat"),
-        ("hostdir_one", "stat"),
-    ]
-    out = {f"{a}/{b}": found[a] / found[b] for a, b in pairs if a in found and b in found}
-    if "export_1g" in found:
-        out["export_1g/slower of sha256sum and cp"] = found["export_1g"] / max(found["sha256sum"], found["cp"])
-    return out
+def one_round(asked: argparse.Namespace, home: Path) -> None:
+    """Measure once, in this process; write the times to `home`."""
+    engine_in(home)
+    times = anyio.run(measure, asked, home)
+    (home / "times.json").write_text(json.dumps({name: s.times for name, s in times.series.items()}))
 
 
 def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("base")
-    parser.add_argument("--chain", type=int, default=30)
-    parser.add_argument("--fan", type=int, default=30)
-    parser.add_argument("--files", type=int, default=10_000)
-    parser.add_argument("--gigabyte", action="store_true")
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
-    found = anyio.run(measure, options)
-    machine = {"cores": os.cpu_count(), "kernel": platform.release(), "python": platform.python_version(), "load": os.getloadavg()[0]}
-    sizes = {"chain": options.chain, "fan": options.fan, "files": options.files}
-    result = {
-        "machine": machine,
-        "sizes": sizes,
-        "seconds": {k: round(v, 5) for k, v in found.items()},
-        "ratios": {k: round(v, 2) for k, v in ratios(found).items()},
-    }
-    text = json.dumps(result, indent=1)
-    print(text)
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(text + "\n")
+    """Measure in one process per round, and print."""
+    parser = options(__doc__)
+    for name, default in (("chain", 30), ("fan", 30), ("files", 10_000), ("rounds", 3)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--round-in", type=Path, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.round_in is not None:
+        one_round(asked, asked.round_in)
+        return
+    scratch, times = Path(tempfile.mkdtemp(prefix="engine-", dir=asked.scratch)), Times()
+    try:
+        for number in range(asked.rounds):
+            home = scratch / str(number)
+            home.mkdir()
+            sizes = [f"--{name}={getattr(asked, name)}" for name in ("chain", "fan", "files")]
+            environment = {**os.environ, "POCKET_CACHE": str(home / "cache")}
+            subprocess.run([sys.executable, __file__, *sizes, f"--round-in={home}"], check=True, env=environment)
+            for name, found in json.loads((home / "times.json").read_text()).items():
+                for seconds in found:
+                    times.add(name, seconds)
+    finally:
+        if asked.scratch is None:
+            shutil.rmtree(scratch, ignore_errors=True)
+    sizes_used = {"chain": asked.chain, "fan": asked.fan, "files": asked.files}
+    tell({"machine": machine(), "sizes": sizes_used, "seconds": times.to_json()}, asked.json)
 
 
 if __name__ == "__main__":

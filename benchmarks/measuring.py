@@ -89,7 +89,7 @@ def spawn_true() -> None:
 
 def machine() -> dict[str, Any]:
     """Say where and under which load this was measured."""
-    with open("/proc/meminfo", encoding="ascii") as f:
+    with Path("/proc/meminfo").open(encoding="ascii") as f:
         memory = int(f.readline().split()[1]) // 1024
     return {
         "cores": os.cpu_count(),
@@ -115,8 +115,8 @@ def engine_in(home: Path) -> None:
     os.environ["_EXPERIMENTAL_DAGGER_CLI_BIN"] = str(launcher)
 
 
-def make_base(path: Path) -> Path:
-    """Write an image of one megabyte, busybox and two users, as an OCI archive; gives the path.
+def make_base(path: Path, *, name: str = "") -> Path:
+    """Write an image of one megabyte, busybox and two users, as an OCI archive, perhaps with a name; gives the path.
 
     Raises:
         SystemExit: there is no busybox without libraries on this machine.
@@ -128,13 +128,15 @@ def make_base(path: Path) -> Path:
     config = json.dumps({
         "architecture": {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine()), "os": "linux",
         "config": {"Env": ["PATH=/bin"], "Cmd": ["/bin/sh"]}, "rootfs": {"type": "layers", "diff_ids": [_digest(layer)]},
+        "history": [{"created_by": "base"}],
     }).encode()  # fmt: skip
     kind = "application/vnd.oci.image."
     manifest = json.dumps({
         "schemaVersion": 2, "mediaType": kind + "manifest.v1+json", "config": _described(kind + "config.v1+json", config),
         "layers": [_described(kind + "layer.v1.tar", layer)],
     }).encode()  # fmt: skip
-    index = json.dumps({"schemaVersion": 2, "manifests": [_described(kind + "manifest.v1+json", manifest)]}).encode()
+    named = {"annotations": {"org.opencontainers.image.ref.name": name}} if name else {}
+    index = json.dumps({"schemaVersion": 2, "manifests": [_described(kind + "manifest.v1+json", manifest) | named]}).encode()
     blobs = [(f"blobs/sha256/{_digest(b)[7:]}", b, 0o644, "") for b in (layer, config, manifest)]
     path.write_bytes(_tar([*blobs, ("index.json", index, 0o644, ""), ("oci-layout", b'{"imageLayoutVersion":"1.0.0"}', 0o644, "")]))
     return path
