@@ -64,7 +64,8 @@ def test_typo_in_the_configuration_is_exit_2_with_its_place(checkout: Checkout) 
 
 
 def test_server_killed_in_mid_evaluation_is_exit_5(checkout: Checkout) -> None:
-    """A server that died is not a model that got worse."""
+    """A server that died is not a model that got worse; without a further attempt the run ends with that."""
+    checkout.configure("run", "attempts", 1)
     server = checkout.subject / "src" / "digits_vlm" / "server.py"
     server.write_text(server.read_text() + "\nAPI_REVISION = 'dies'\n")
     process = checkout.start("run")
@@ -79,6 +80,7 @@ def test_server_killed_in_mid_evaluation_is_exit_5(checkout: Checkout) -> None:
 def test_unreachable_registry_is_exit_5_and_the_image_is_kept(checkout: Checkout) -> None:
     with socket.socket() as nobody_listens:
         nobody_listens.bind(("127.0.0.1", 0))
+        checkout.configure("run", "backoff", 0.01)
         checkout.configure("push", "target", f"127.0.0.1:{nobody_listens.getsockname()[1]}/digits-vlm")
         finished = checkout.ci("run")
     assert finished.code == 5, finished.output
