@@ -38,7 +38,9 @@ class Answer:
 def examine(here: Surroundings | WeighbridgeError, cache: Path, option: str = "") -> Iterator[Answer]:
     """Give all answers; `here` is the repository, or why there is none that can be used."""
     if isinstance(here, WeighbridgeError):
-        yield Answer(name="configuration", status="fail", detail=str(here).splitlines()[0], fix=here.hint or "weighbridge init writes one")
+        yield Answer(
+            name="configuration", status="fail", detail="; ".join(str(here).splitlines()), fix=here.hint or "weighbridge init writes one"
+        )
         engine = choose(option, "pocket", os.environ)
     else:
         yield Answer(name="configuration", status="ok", detail=f"{len(here.stages)} stages: {', '.join(here.stages)}")

@@ -7,17 +7,20 @@ from html import escape
 
 from ci.report.trends import Trend
 
-_WIDTH, _HEIGHT, _LEFT, _BELOW = 340, 150, 44, 22
+_WIDTH, _HEIGHT, _LEFT, _BELOW = 340, 150, 70, 22
 _MOST = 200
 
 
-def chart(trend: Trend, *, write: Callable[[float], str], kind: str = "reused", from_zero: bool = False) -> str:
-    """Return a figure; `write` writes a value, `kind` is the class that gives the colour. Of very many points the last ones are drawn."""
+def chart(trend: Trend, *, write: Callable[[float], str], kind: str = "reused", from_zero: bool = False, most: float | None = None) -> str:
+    """Return a figure; `write` writes a value, `kind` is the class that gives the colour, `most` is what no value exceeds. Of very many
+    points the last ones are drawn.
+    """
     points = trend.points[-_MOST:]
     values = [point.value for point in points] + ([trend.floor] if trend.floor is not None else [])
     low, high = (0.0 if from_zero else min(values)), max(values)
     room = (high - low) * 0.1 or max(abs(high) * 0.05, 0.01)
     low, high = (low if from_zero else low - room), high + room
+    high = high if most is None else min(high, most)
 
     def across(index: int) -> float:
         return _LEFT + (index + 0.5) * (_WIDTH - _LEFT - 6) / len(points)

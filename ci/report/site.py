@@ -79,7 +79,7 @@ def _tiles(runs: Sequence[Mapping[str, Any]]) -> str:
 
 def _scores(runs: Sequence[Mapping[str, Any]]) -> str:
     found = trends.scores(runs)
-    figures = "".join(chart(trend, write=lambda value: f"{value:.3f}") for trend in found)
+    figures = "".join(chart(trend, write=lambda value: f"{value:.3f}", most=1.0) for trend in found)
     note = "A point is a run that asked the model; the dashed line is the floor of the last one."
     return f'<div class="charts">{figures}</div><p class="soft">{note}</p>' if figures else ""
 

@@ -86,7 +86,7 @@ def _changes(before: Entry, after: Inputs, commit: str, root: Path) -> list[str]
 
 def _lines(root: Path, name: str, before: Entry, digest: str, commit: str) -> str:
     old = _text(_committed(root, before.commit, name), before.inputs.files[name])
-    new = _text(_committed(root, commit, name) if commit else _there(root / name), digest)
+    new = (_text(_committed(root, commit, name), digest) if commit else None) or _text(_there(root / name), digest)
     if old is None or new is None:
         return ""
     added = removed = place = 0
