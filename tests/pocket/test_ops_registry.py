@@ -1,12 +1,15 @@
 """Images from and to a registry through a session, and archives that stand in for references."""
 
+import json
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from inprocess import Api
 from registries import real_registry
-from sessions import Failed, Session, Step
+from sessions import Enum, Failed, Session, Step
 
 from pocket.ops.registry import ARCHIVES, stand_ins
 
@@ -63,6 +66,37 @@ def test_what_a_registry_has_in_another_repository_is_not_sent_again(tmp_path: P
     mounted = [line for line in opened if "mount=sha256" in line and "from=team" in line and '" 201 ' in line]
     assert len(mounted) == 1, log
     assert len(opened) == 2, "the layer was mounted, and only the configuration sent"
+
+
+@pytest.mark.parametrize("compression", ["Gzip", "Zstd"])
+def test_several_platforms_in_one_image_and_both_compressions(registry: str, tmp_path: Path, base_archive: Path, compression: str) -> None:
+    if compression == "Zstd":
+        pytest.importorskip("zstandard", reason="zstd needs the package zstandard")
+    address = f"{registry}/images/many-{compression.lower()}:1"
+    with Session(tmp_path / "one") as session:
+        made: Steps = (*session.base(base_archive), sh("echo native > /who"))
+        other = ("container", {"platform": "linux/riscv64"})
+        variant = session.value(other, ("withNewFile", {"path": "/who", "contents": "other\n"}), "id")
+        options = {"platformVariants": [variant], "forcedCompression": Enum(compression)}
+        session.value(*made, ("publish", {"address": address, **options}))
+    with Session(tmp_path / "two") as session:
+        assert session.value("container", ("from", {"address": address}), sh("cat /who"), "stdout") == "native\n"
+        pulled = (other, ("from", {"address": address}))
+        assert session.value(*pulled, ("file", {"path": "/who"}), "contents") == "other\n"
+        assert session.value(*pulled, "platform") == "linux/riscv64"
+    accept = {"Accept": "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json"}
+
+    def document(reference: str) -> dict[str, Any]:
+        url = f"http://{registry}/v2/images/many-{compression.lower()}/manifests/{reference}"
+        with urllib.request.urlopen(urllib.request.Request(url, headers=accept)) as response:
+            found: dict[str, Any] = json.load(response)
+        return found
+
+    index = document("1")
+    assert [m["platform"]["architecture"] for m in index["manifests"]][1:] == ["riscv64"]
+    layers = [layer["mediaType"] for m in index["manifests"] for layer in document(m["digest"])["layers"]]
+    assert layers
+    assert all(kind.endswith(f"+{compression.lower()}") for kind in layers)
 
 
 def test_a_registry_without_the_image_says_so(registry: str, shared_session: Session) -> None:
