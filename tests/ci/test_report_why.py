@@ -72,9 +72,14 @@ def test_the_changed_line_of_a_committed_file_is_named(tmp_path: Path) -> None:
     pipeline.run()
     main.write_text(main.read_text().replace("print(87)\n", "print('x')\nprint('y')\n"))
     assert "  service/main.py changed (line 88, +2 −1)" in why(pipeline, "build")
+    pipeline.run()
+    assert "  service/main.py changed (line 88, +2 −1)" in why(pipeline, "build")  # done, and not committed yet
     pipeline.facts = Facts(commit=next(commits(pipeline.root)))
     pipeline.run()
-    assert "  service/main.py changed (line 88, +2 −1)" in why(pipeline, "build")  # of two commits, long after
+    main.write_text("print('something else again')\n")
+    pipeline.run()
+    main.unlink()
+    assert "  service/main.py is gone" in why(pipeline, "build")
 
 
 def test_lines_are_not_told_of_a_file_that_git_never_had(tmp_path: Path) -> None:
