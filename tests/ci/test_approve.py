@@ -17,6 +17,7 @@ from ci.config.load import load
 from ci.errors import InfraError, UsageError
 from ci.facts import Facts
 from ci.plan import make_plan, planned_stages
+from ci.report import html
 from ci.stages import STAGES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -132,3 +133,24 @@ def test_what_is_no_approval_is_refused_and_what_is_none_in_a_note_is_left_out(r
     assert not fetch(root, "nowhere")
     with pytest.raises(InfraError, match="git push failed"):
         send(root, str(tmp_path / "nowhere"))
+
+
+def test_an_approval_and_a_waiver_are_in_record_and_page_with_name_and_reason(tmp_path: Path) -> None:
+    pipeline = Pipeline.at(tmp_path)
+    for name in ("build", "evaluate", "push"):
+        pipeline.add(name, passing())
+    pipeline.facts = HOTFIX
+    approved = pipeline.run()
+    page = html.write(approved.directory, pipeline.root).read_text()
+    for said in ("Who answers for it", "Ana &lt;ana@localhost&gt;", "restores the service", "2026-11-21T18:00:00Z"):
+        assert said in page
+    assert json.loads((approved.directory / "run.json").read_text())["facts"]["approvals"][0]["why"] == "restores the service"
+    reasons = {"skip-full-eval": "a comment only"}
+    pipeline.facts = Facts(
+        commit="2" * 40, event="pull_request", branch="x", base_branch="main", author="ben", labels=tuple(reasons), reasons=reasons
+    )
+    waived = pipeline.run()
+    page = html.write(waived.directory, pipeline.root).read_text()
+    assert all(said in page for said in ("waiver", "ben", "a comment only"))
+    (kept,) = json.loads((waived.directory / "plan.json").read_text())["waivers"]
+    assert (kept["by"], kept["reason"]) == ("ben", "a comment only")
