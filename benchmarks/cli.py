@@ -64,7 +64,8 @@ def measure(arguments: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     """Run everything; gives the result."""
     repository = arguments.repository or cloned(scratch)
     wall, cpu = Times(), Times()
-    commands = {**ours(), **others(scratch)}
+    offered = subprocess.run(program("--help"), cwd=repository, capture_output=True, text=True, check=True).stdout
+    commands = {name: found for name, found in ours().items() if name != "completion" or name in offered.split()} | others(scratch)
     for name, (command, cwd) in commands.items():
         timed(name, command, cwd or repository, Times(), Times())  # writes bytecode, fills caches
     for _ in range(arguments.rounds):
@@ -73,7 +74,7 @@ def measure(arguments: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     for _ in range(arguments.runs):
         timed("cached", program("run", "--force"), repository, wall, cpu)
     found = {"machine": machine(), "wall": wall.to_json(), "cpu": cpu.to_json(), "edit": edited(repository)}
-    names = [name for name in (*ours(), "cached") if name in wall.series]
+    names = [name for name in _LIMITS if name in wall.series]
     found["ratios"] = {
         name: {other: round(wall.best(name) / wall.best(other), 2) for other in ("python", "nox --list", "doit")} for name in names
     }
