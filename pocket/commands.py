@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -53,23 +54,35 @@ def _run(argv: list[str]) -> int:
             file=sys.stderr,
         )
         return 0 if command else 2
-    with subprocess.Popen([sys.executable, "-m", "pocket", "session"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as session:
+    # In a session of its own: what Ctrl-C means is the program's to decide, and it may still need the engine for that.
+    start, pipe = [sys.executable, "-m", "pocket", "session"], subprocess.PIPE
+    with subprocess.Popen(start, stdin=pipe, stdout=pipe, text=True, start_new_session=True) as session:
+        assert session.stdin is not None
         assert session.stdout is not None
         line = session.stdout.readline()
         if not line:
             return session.wait()
-        session_of = json.loads(line)
-        environment = {
-            **os.environ, "DAGGER_SESSION_PORT": str(session_of["port"]), "DAGGER_SESSION_TOKEN": session_of["session_token"],
-        }  # fmt: skip
+        given = json.loads(line)
+        names = {"DAGGER_SESSION_PORT": str(given["port"]), "DAGGER_SESSION_TOKEN": given["session_token"]}
         try:
-            return subprocess.run(command, env=environment, check=False).returncode
-        except FileNotFoundError:
-            print(f"pocket: no such command: {command[0]}", file=sys.stderr)
-            return 127
+            return _program(command, {**os.environ, **names})
         finally:
-            assert session.stdin is not None
             session.stdin.close()
+
+
+def _program(command: list[str], environment: dict[str, str]) -> int:
+    """Run the program to its end; a terminal's interrupt reaches it by itself, other signals are passed on."""
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, lambda *_: None)  # unlike SIG_IGN, a handler is not inherited
+    try:
+        program = subprocess.Popen(command, env=environment)
+    except OSError as e:
+        print(f"pocket: cannot run {command[0]}: {e.strerror}", file=sys.stderr)
+        return 127 if isinstance(e, FileNotFoundError) else 126
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: program.send_signal(number))
+    code = program.wait()
+    return 128 - code if code < 0 else code
 
 
 def _shell(argv: list[str]) -> int:

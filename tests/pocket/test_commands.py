@@ -2,12 +2,14 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from sessions import Session
+from terminals import on_terminal
 
 PROGRAM = """
 import anyio, dagger
@@ -31,9 +33,40 @@ def test_a_program_finds_the_session_in_its_environment(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "in a session\n"), done.stderr
 
 
-@pytest.mark.parametrize(("argv", "code"), [(["sh", "-c", "exit 7"], 7), (["no-such-program"], 127), ([], 2), (["--"], 2)])
+@pytest.mark.parametrize(
+    ("argv", "code"), [(["sh", "-c", "exit 7"], 7), (["no-such-program"], 127), (["/etc/passwd"], 126), ([], 2), (["--"], 2)]
+)
 def test_the_exit_code_is_the_programs(tmp_path: Path, argv: list[str], code: int) -> None:
     assert pocket(tmp_path, "run", *argv).returncode == code
+
+
+def test_a_program_ends_its_own_way_when_it_is_interrupted(tmp_path: Path) -> None:
+    """It still has its session then, and nothing but what it says is printed."""
+    program = (
+        "import os, signal, socket\n"
+        "def end(*_):\n"
+        "    socket.create_connection(('127.0.0.1', int(os.environ['DAGGER_SESSION_PORT']))).close()\n"
+        "    print('in order', flush=True); os._exit(5)\n"
+        "signal.signal(signal.SIGINT, end); print('ready', flush=True)\n"
+        "while True: signal.pause()\n"
+    )
+    environment = {**os.environ, "POCKET_CACHE": str(tmp_path)}
+    with on_terminal(sys.executable, "-m", "pocket", "run", "--", sys.executable, "-c", program, env=environment) as terminal:
+        terminal.wait_for("ready")
+        terminal.type("\x03")
+        assert "Traceback" not in terminal.wait_for("in order")
+        assert terminal.end() == 5
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_signals_are_passed_on(tmp_path: Path, number: int) -> None:
+    environment = {**os.environ, "POCKET_CACHE": str(tmp_path)}
+    argv = [sys.executable, "-m", "pocket", "run", "sh", "-c", "echo ready; exec sleep 1000"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        assert process.wait(120) == 128 + number
 
 
 def test_a_session_that_does_not_start_is_the_exit_code(tmp_path: Path) -> None:
