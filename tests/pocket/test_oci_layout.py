@@ -2,6 +2,7 @@ import contextlib
 import io
 import json
 import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -56,8 +57,8 @@ def _put(args: tuple[str, int]) -> None:
 
 
 def test_many_writers_lose_nothing(tmp_path: Path) -> None:
-    with multiprocessing.get_context("spawn").Pool(4) as pool:
-        pool.map(_put, [(str(tmp_path), n) for n in range(12)])
+    with ProcessPoolExecutor(4, multiprocessing.get_context("spawn")) as pool:
+        list(pool.map(_put, [(str(tmp_path), n) for n in range(12)]))
     layout = Layout(tmp_path / "layout")
     assert {n for d in layout.index().manifests for n in d.annotations.values()} == {f"v{n}" for n in range(12)}
     for n in range(12):
