@@ -106,10 +106,11 @@ class Ref:
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """A directory: the one at `path` (no leading slash, "" for the root) of an output."""
+    """A directory: the one at `path` (no leading slash, "" for the root) of an output; `name` is the one it had before a change."""
 
     ref: Ref
     path: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from pocket.query import Obj
 
 
+_KIND = {"temp": "tmpfs", "cache": "cache"}
+
+
 def _locate(c: Container, path: str, expand: bool = False) -> tuple[MountPoint | None, Ref, str]:
     """Give the mount that holds a path (or None), the file system to look in, and the path there without leading slash.
 
@@ -33,7 +36,7 @@ def _locate(c: Container, path: str, expand: bool = False) -> tuple[MountPoint |
     if mount is None or mount.kind in ("secret", "socket"):
         return None, c.rootfs, full.lstrip("/")
     if mount.kind in ("cache", "temp"):
-        raise TreeError(f"{path}: cannot retrieve path from {'tmpfs' if mount.kind == 'temp' else 'cache'}")
+        raise TreeError(f"{full}: cannot retrieve path from {_KIND[mount.kind]}")
     if mount.kind == "file":
         leaf = mount.leaf
         assert leaf is not None
@@ -52,6 +55,15 @@ def _write(
     """
     full = c.resolve(where)
     mount = c.mount_at(full)
+    if mount is not None and mount.kind in ("cache", "temp"):
+        raise TreeError(f"failed to locate path {where}: {full}: cannot retrieve path from {_KIND[mount.kind]}")
+    if (
+        mount is not None
+        and mount.target == full
+        and (mount.kind == "file" or (mount.kind == "directory" and apply is not edits.copy_tree))
+    ):
+        c = c.change(mounts=tuple(m for m in c.mounts if m is not mount))  # what a mount hides is meant when the mount itself is named
+        mount = None
     if mount is None or mount.kind != "directory" or mount.tree is None:
         trailing = "/" if where.endswith(("/", "/.")) and full != "/" else ""
         options[name] = full.lstrip("/") + trailing
@@ -105,7 +117,7 @@ def with_files(
 @field("Container", "withNewFile")
 def with_new_file(_: Engine, c: Container, path: str, contents: str, permissions: int, owner: str, expand: bool) -> Container:
     path = c.expand(path) if expand else path
-    return _write(c, path, "write_file", edits.write_file, owner=owner, text=contents, mode=permissions)
+    return _write(c, path, "write_file", edits.write_file, owner=owner, text=contents, mode=permissions & 0o777 or 0o644)
 
 
 @field("Container", "withSymlink")

@@ -179,8 +179,10 @@ def image_ref(_: Engine, c: Container) -> str:
 
 
 @field("Container", "withError")
-def with_error(_: Engine, _c: Container, err: str) -> Container:
-    raise PocketError(err)
+def with_error(_: Engine, c: Container, err: str) -> Container:
+    if err:
+        raise PocketError(err)
+    return c
 
 
 # --- ports and health ----------------------------------------------------------------------------------------------

@@ -47,7 +47,7 @@ def file(_: Engine, _q: None, name: str, contents: str, permissions: int) -> Lea
         raise TreeError(f'file name "{name}" must not contain a directory')
     if len(name) > 255:
         raise TreeError("File name length exceeds the maximum supported 255 characters")
-    ref = edit("write_file", SCRATCH_REF, edits.write_file, path=name, text=contents, mode=permissions)
+    ref = edit("write_file", SCRATCH_REF, edits.write_file, path=name, text=contents, mode=permissions & 0o777 or 0o644)
     return Leaf(ref, name)
 
 

@@ -27,20 +27,30 @@ if TYPE_CHECKING:
 
 
 def _edit(tree: Tree, kind: str, apply: Apply, *sources: Tree | Leaf, **options: Any) -> Tree:
-    return Tree(edit(kind, ref_of(tree), apply, *sources, **options))
+    return Tree(edit(kind, ref_of(tree), apply, *sources, **options), name=_basename(tree))
+
+
+def _basename(tree: Tree) -> str:
+    return posixpath.basename(tree.path) or tree.name
+
+
+def _rooted(path: str) -> str:
+    """Give a path as seen from the root of the directory, above which `..` does not lead."""
+    return path if path.startswith("/") else f"/{path}"
 
 
 # --- making --------------------------------------------------------------------------------------------------------
 @field("Directory", "withNewFile")
 def with_new_file(_: Engine, d: Tree, path: str, contents: str, permissions: int) -> Tree:
-    return _edit(d, "write_file", edits.write_file, path=path, text=contents, mode=permissions)
+    return _edit(d, "rewrite_file", edits.rewrite_file, path=_rooted(path), text=contents, mode=permissions)
 
 
 @field("Directory", "withNewDirectory")
 def with_new_directory(_: Engine, d: Tree, path: str, permissions: int) -> Tree:
-    if posixpath.normpath(path).startswith(".."):
-        raise TreeError(f"cannot create directory outside parent: {path}")
-    return _edit(d, "make_dir", edits.make_dir, path=path, mode=permissions or 0o755)
+    wanted = posixpath.normpath(path)
+    if wanted.startswith("../"):
+        raise TreeError(f"cannot create directory outside parent: {wanted}")
+    return _edit(d, "make_dirs", edits.make_dirs, path=_rooted(wanted), mode=permissions or 0o755)
 
 
 @field("Directory", "withDirectory")
@@ -50,14 +60,14 @@ def with_directory(
 ) -> Tree:  # fmt: skip
     del permissions  # the Dagger engine takes it and changes nothing
     src: Tree = source.state
-    options: dict[str, Any] = {"src_path": src.path, "dest": path, "include": include, "exclude": exclude, "gitignore": gitignore}
+    options: dict[str, Any] = {"src_path": src.path, "dest": _rooted(path), "include": include, "exclude": exclude, "gitignore": gitignore}
     return _edit(d, "copy_tree", edits.copy_tree, src, owner=owner, **options)
 
 
 @field("Directory", "withFile")
 def with_file(_: Engine, d: Tree, path: str, source: Obj, owner: str, permissions: int | None = None) -> Tree:
     leaf = leaf_of(source)
-    options: dict[str, Any] = {"src_path": leaf.path, "basename": leaf.basename(), "dest": path, "mode": permissions}
+    options: dict[str, Any] = {"src_path": leaf.path, "basename": leaf.basename(), "dest": _rooted(path), "mode": permissions}
     return _edit(d, "copy_file", edits.copy_file, leaf, owner=owner, **options)
 
 
@@ -70,18 +80,18 @@ def with_files(e: Engine, d: Tree, path: str, sources: list[Obj], permissions: i
 
 @field("Directory", "withSymlink")
 def with_symlink(_: Engine, d: Tree, target: str, link_name: str) -> Tree:
-    return _edit(d, "symlink", edits.symlink, path=link_name, target=target)
+    return _edit(d, "symlink", edits.symlink, path=_rooted(link_name), target=target)
 
 
 @field("Directory", "withoutFile")
 @field("Directory", "withoutDirectory")
 def without_path(_: Engine, d: Tree, path: str) -> Tree:
-    return _edit(d, "remove", edits.remove, paths=[path])
+    return _edit(d, "remove", edits.remove, paths=[_rooted(path)])
 
 
 @field("Directory", "withoutFiles")
 def without_files(_: Engine, d: Tree, paths: list[str]) -> Tree:
-    return _edit(d, "remove", edits.remove, paths=paths)
+    return _edit(d, "remove", edits.remove, paths=[_rooted(path) for path in paths])
 
 
 @field("Directory", "withTimestamps")
@@ -97,8 +107,10 @@ def chown(_: Engine, d: Tree, path: str, owner: str) -> Tree:
 
 
 @field("Directory", "withError")
-def with_error(_: Engine, _d: Tree, err: str) -> Tree:
-    raise PocketError(err)
+def with_error(_: Engine, d: Tree, err: str) -> Tree:
+    if err:
+        raise PocketError(err)
+    return d
 
 
 @field("Directory", "filter")
@@ -180,7 +192,7 @@ def stat_type(_: Engine, s: Stat) -> str:
 
 @field("Directory", "name")
 async def name(_: Engine, d: Tree) -> str:
-    return posixpath.basename(d.path) + "/"
+    return _basename(d) + "/"
 
 
 @field("Directory", "digest")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import posixpath
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -27,9 +28,9 @@ if TYPE_CHECKING:
 async def contents(e: Engine, f: Leaf, offset_lines: int | None = None, limit_lines: int | None = None) -> str:
     data = read_bytes(await view(e, f), f.path)
     if offset_lines is not None or limit_lines is not None:
-        lines = data.splitlines(keepends=True)
-        start = offset_lines or 0
-        data = b"".join(lines[start : start + limit_lines if limit_lines is not None else None])
+        lines = io.BytesIO(data).readlines()  # unlike splitlines: a lone carriage return ends no line
+        start = max(offset_lines or 0, 0)
+        data = b"".join(lines[start : None if limit_lines is None or limit_lines < 0 else start + limit_lines])
     return data.decode("utf-8", "replace")
 
 
@@ -56,7 +57,11 @@ async def digest(e: Engine, f: Leaf, exclude_metadata: bool) -> str:
 
 @field("File", "withName")
 def with_name(_: Engine, f: Leaf, name: str) -> Leaf:
-    return replace(f, name=name)
+    if "/" in name:
+        raise TreeError(f'file name "{name}" must not contain a directory')
+    if name in ("", ".", ".."):
+        raise TreeError(f"rename {f.basename()} {name}: file exists")
+    return _alone(replace(f, name=name))
 
 
 def _alone(f: Leaf, **options: Any) -> Leaf:
@@ -96,11 +101,12 @@ async def with_replaced(
 
 @field("File", "search")
 async def search(
-    e: Engine, f: Leaf, pattern: str, literal: bool, multiline: bool, dotall: bool, insensitive: bool, limit: int | None = None
-) -> list[Match]:
+    e: Engine, f: Leaf, pattern: str, literal: bool, multiline: bool, dotall: bool, insensitive: bool, files_only: bool,
+    limit: int | None = None,
+) -> list[Match]:  # fmt: skip
     options: dict[str, Any] = {"literal": literal, "multiline": multiline, "dotall": dotall, "insensitive": insensitive, "limit": limit}
     parent, base = posixpath.split(f.path)
-    return query.search(await view(e, f), parent, pattern, paths=[base], **options)
+    return query.search(await view(e, f), parent, pattern, paths=[base], files_only=files_only, **options)
 
 
 @field("File", "sync", whole=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from pocket.api.registry import field
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A JSON text; None before anything was put in."""
+    """A JSON text, kept as it was written."""
 
     text: str = "null"
 
@@ -27,14 +28,36 @@ class Value:
         return json.loads(self.text)
 
 
+def _plain(data: Any) -> Any:
+    """Give the data as Go holds them: all numbers are floats, those without a fraction are written without one."""
+    if isinstance(data, dict):
+        return {k: _plain(v) for k, v in data.items()}
+    if isinstance(data, list):
+        return [_plain(v) for v in data]
+    if isinstance(data, bool) or not isinstance(data, int | float):
+        return data
+    number = float(data)
+    return int(Decimal(repr(number))) if number.is_integer() and abs(number) < 1e21 else number
+
+
+def _written(data: Any, **options: Any) -> str:
+    """Write data as Go does: names sorted, and no sign that means something in HTML."""
+    text = json.dumps(_plain(data), ensure_ascii=False, sort_keys=True, **options)
+    for sign in "<>&\u2028\u2029":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return text
+
+
 def _value(data: Any) -> Value:
-    return Value(json.dumps(data, separators=(",", ":"), ensure_ascii=False))
+    return Value(_written(data, separators=(",", ":")))
 
 
 def _as(v: Value, kind: type, name: str) -> Any:
     data = v.load()
+    if data is None and kind in (str, int):
+        return kind()
     if not isinstance(data, kind) or (kind is int and isinstance(data, bool)):
-        raise PocketError(f"the JSON value is no {name}: {v.text[:60]}")
+        raise PocketError(f"value is not {name}")
     return data
 
 
@@ -45,14 +68,15 @@ def new(_: Engine, _q: None) -> Value:
 
 @field("File", "asJSON")
 async def as_json(e: Engine, f: Leaf) -> Value:
-    return _parsed(read_bytes(await view(e, f), f.path).decode("utf-8", "replace"))
+    return _checked(read_bytes(await view(e, f), f.path).decode("utf-8", "replace"))
 
 
-def _parsed(text: str) -> Value:
+def _checked(text: str) -> Value:
     try:
-        return _value(json.loads(text))
+        json.loads(text)
     except ValueError as e:
-        raise PocketError(f"not JSON: {e}") from e
+        raise PocketError(f"invalid JSON: {e}") from e
+    return Value(text)
 
 
 @field("JSONValue", "newString")
@@ -67,45 +91,47 @@ def new_boolean(_: Engine, _v: Value, value: bool) -> Value:
 
 @field("JSONValue", "newInteger")
 def new_integer(_: Engine, _v: Value, value: int) -> Value:
-    return _value(value)
+    return Value(str(value))
 
 
 @field("JSONValue", "withContents")
 def with_contents(_: Engine, _v: Value, contents: str) -> Value:
-    return _parsed(contents)
+    return _checked(contents)
 
 
 @field("JSONValue", "asString")
 def as_string(_: Engine, v: Value) -> str:
-    return str(_as(v, str, "string"))
+    return str(_as(v, str, "a string"))
 
 
 @field("JSONValue", "asBoolean")
 def as_boolean(_: Engine, v: Value) -> bool:
-    return bool(_as(v, bool, "boolean"))
+    return bool(_as(v, bool, "a boolean"))
 
 
 @field("JSONValue", "asInteger")
 def as_integer(_: Engine, v: Value) -> int:
-    return int(_as(v, int, "integer"))
+    return int(_as(v, int, "an integer"))
 
 
 @field("JSONValue", "asArray")
 def as_array(_: Engine, v: Value) -> list[Value]:
-    return [_value(item) for item in _as(v, list, "array")]
+    return [_value(item) for item in _as(v, list, "an array")]
 
 
 @field("JSONValue", "fields")
 def fields(_: Engine, v: Value) -> list[str]:
-    return sorted(_as(v, dict, "object"))
+    return sorted(_as(v, dict, "an object"))
 
 
 @field("JSONValue", "field")
 def field_(_: Engine, v: Value, path: list[str]) -> Value:
     data = v.load()
     for name in path:
-        if not isinstance(data, dict) or name not in data:
-            raise PocketError(f"the JSON value has no field {'.'.join(path)}")
+        if not isinstance(data, dict):
+            raise PocketError(f"can't lookup field '{name}' in non-object value")
+        if name not in data:
+            raise PocketError(f"no such field: '{name}'")
         data = data[name]
     return _value(data)
 
@@ -121,12 +147,12 @@ def with_field(_: Engine, v: Value, path: list[str], value: Obj) -> Value:
         here = here[name]
     if path:
         here[path[-1]] = value.state.load()
-    return _value(data if path else value.state.load())
+    return _value(data)
 
 
 @field("JSONValue", "contents")
 def contents(_: Engine, v: Value, pretty: bool, indent: str) -> str:
-    return json.dumps(v.load(), indent=indent, ensure_ascii=False) if pretty else v.text
+    return _written(v.load(), indent=indent) if pretty else v.text
 
 
 # --- errors as values ----------------------------------------------------------------------------------------------
@@ -150,7 +176,7 @@ def error_message(_: Engine, e: ErrorValue) -> str:
 
 @field("Error", "withValue")
 def error_with_value(_: Engine, e: ErrorValue, name: str, value: str) -> ErrorValue:
-    return replace(e, values=(*e.values, (name, _parsed(value).text)))
+    return replace(e, values=(*e.values, (name, _checked(value).text)))
 
 
 @field("Error", "values")

@@ -58,7 +58,9 @@ def _found(v: View, path: str, shown: str) -> Node:
 
 
 async def exists_in(e: Engine, tree: Tree, path: str, expected_type: str | None, *, follow: bool) -> bool:
-    """Tell whether there is something of the expected type at a path."""
+    """Tell whether there is something of the expected type at a path; at an empty path there is nothing."""
+    if not path:
+        return False
     return query.exists(await view(e, tree), inside(tree, path), expected_type, follow=follow)
 
 
@@ -68,9 +70,9 @@ async def stat_in(e: Engine, tree: Tree, path: str, *, follow: bool) -> Stat:
     Raises:
         TreeError: nothing is there.
     """
-    found = query.stat(await view(e, tree), inside(tree, path), follow=follow)
+    found = query.stat(await view(e, tree), inside(tree, path), follow=follow) if path else None
     if found is None:
-        raise TreeError(f"{path}: no such file or directory")
+        raise TreeError(f"stat {path}: no such file or directory")
     return found
 
 

@@ -14,8 +14,8 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|[0-9]|[@*#]")
 class _Lexer:
     """One pass over a text; quotes are removed unless they are kept."""
 
-    def __init__(self, text: str, values: Mapping[str, str], *, quotes: bool) -> None:
-        self.text, self.values, self.quotes, self.at = text, values, quotes, 0
+    def __init__(self, text: str, values: Mapping[str, str], *, quotes: bool, strict: bool) -> None:
+        self.text, self.values, self.quotes, self.strict, self.at = text, values, quotes, strict, 0
 
     def run(self, stop: str = "") -> str:
         """Expand up to an unquoted `stop` character, which is left to be read."""
@@ -73,7 +73,13 @@ class _Lexer:
         if name is None:
             return "$"
         self.at = name.end()
-        return self.values.get(name[0], "")
+        return self._known(name[0])
+
+    def _known(self, name: str) -> str:
+        value = self.values.get(name)
+        if value is None and self.strict:
+            raise PocketError(f"{name}: unbound variable")
+        return value or ""
 
     def _braced(self) -> str:
         name = _NAME.match(self.text, self.at)
@@ -91,6 +97,8 @@ class _Lexer:
         if self.text[self.at : self.at + 1] != "}":
             raise PocketError(f"missing }} in {self.text!r}")
         self.at += 1
+        if not operator[0]:
+            return self._known(name[0])
         return _modified(name[0], self.values.get(name[0]), operator[0], word, other)
 
 
@@ -124,10 +132,10 @@ def _without_prefix(text: str, glob: str, *, longest: bool) -> str:
     return next((text[n:] for n in sizes if fnmatch.fnmatchcase(text[:n], glob)), text)
 
 
-def expand(text: str, values: Mapping[str, str], *, quotes: bool = True) -> str:
+def expand(text: str, values: Mapping[str, str], *, quotes: bool = True, strict: bool = False) -> str:
     """Expand variables in a word and remove its quotes (kept when `quotes` is false, as in a here-document).
 
     Raises:
-        PocketError: a quote or brace is not closed, or `${VAR:?message}` says so.
+        PocketError: a quote or brace is not closed, `${VAR:?message}` says so, or with `strict` a variable is not set.
     """
-    return _Lexer(text, values, quotes=quotes).run()
+    return _Lexer(text, values, quotes=quotes, strict=strict).run()

@@ -6,6 +6,7 @@ import posixpath
 from collections.abc import Sequence
 from typing import Any
 
+from pocket.errors import TreeError
 from pocket.store.layer import Layer, Snapshot
 from pocket.store.store import Store
 from pocket.tree import ops
@@ -19,6 +20,23 @@ Owner = tuple[int, int] | None
 def write_file(store: Store, base: Snapshot, *, path: str, text: str, mode: int | None, owner: Owner = None) -> Layers:
     """Write a text (UTF-8; surrogates stand for the bytes they came from)."""
     return ops.write_file(store, base, path, text.encode("utf-8", "surrogateescape"), 0o644 if mode is None else mode, owner)
+
+
+def rewrite_file(store: Store, base: Snapshot, *, path: str, text: str, mode: int) -> Layers:
+    """Write a text as a shell's `>` does: a file that is there keeps its mode and owner, a new one gets the permissions (0 means 0644)."""
+    try:
+        there = View(base).lookup(path) if base.layers else None
+    except TreeError:
+        there = None  # what is in the way is told by the writing
+    data = text.encode("utf-8", "surrogateescape")
+    if there is None:
+        return ops.write_file(store, base, path, data, mode & 0o777 or 0o644)
+    return ops.write_file(store, base, path, data, there.entry.mode, (there.entry.uid, there.entry.gid))
+
+
+def make_dirs(store: Store, base: Snapshot, *, path: str, mode: int) -> Layers:
+    """Make a directory and those above it that are missing, all with the same permissions."""
+    return ops.make_dir(store, base, path, mode & 0o777, parents_mode=mode & 0o777)
 
 
 def make_dir(store: Store, base: Snapshot, *, path: str, mode: int, owner: Owner = None) -> Layers:
@@ -36,7 +54,7 @@ def copy_file(
 ) -> Layers:
     """Copy a file; onto a directory it gets `basename`."""
     there = View(base).lookup(dest) if base.layers else None
-    if dest.endswith("/") or dest in ("", ".") or (there is not None and there.is_dir):
+    if dest.endswith(("/", "/.")) or dest in ("", ".") or (there is not None and there.is_dir):
         dest = posixpath.join(dest, basename)
     return ops.copy_file(store, base, src, src_path, dest=dest, mode=mode, owner=owner)
 

@@ -12,11 +12,15 @@ from typing import NamedTuple
 
 from pocket.errors import TreeError
 
+_SPECIAL = frozenset("*?[]\\")
+
 
 @lru_cache(maxsize=1024)
 def compile_pattern(pattern: str) -> re.Pattern[str]:
     """Return the expression for one pattern: `*` and `?` stop at a slash, `**` does not, `[…]` is a class."""
     out, i, n = "", 0, len(pattern)
+    if pattern.startswith("**") and not _SPECIAL.intersection(pattern[2:]) and pattern[2:3] != "/":
+        return re.compile(".*" + re.escape(pattern[2:]), re.DOTALL)  # BuildKit takes this for "ends with", across slashes
     while i < n:
         c = pattern[i]
         i += 1
@@ -41,7 +45,19 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
     try:
         return re.compile(out, re.DOTALL)
     except re.error as e:
-        raise TreeError(f"syntax error in pattern {pattern!r}: {e}") from e
+        raise TreeError("syntax error in pattern") from e
+
+
+def one_pattern(text: str) -> str:
+    """Tidy a pattern that stands alone, as BuildKit does: no spaces around it, no `.` or doubled slash in it.
+
+    Raises:
+        TreeError: there is nothing in it.
+    """
+    text = text.strip()
+    if not text:
+        raise TreeError("empty pattern")
+    return normpath(text)
 
 
 def _class_end(pattern: str, at: int) -> int:
@@ -50,13 +66,20 @@ def _class_end(pattern: str, at: int) -> int:
     while end < len(pattern) and (pattern[end] != "]" or end == start):
         end += 2 if pattern[end] == "\\" else 1
     if end >= len(pattern):
-        raise TreeError(f"syntax error in pattern {pattern!r}")
+        raise TreeError("syntax error in pattern")
     return end
 
 
 class _Rule(NamedTuple):
     negated: bool
     matches: Callable[[str], object]
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    try:
+        return compile_pattern(pattern)
+    except TreeError as e:
+        raise TreeError(f"{e} {pattern!r}") from e  # one of several: say which
 
 
 def _rules(patterns: Iterable[str]) -> tuple[_Rule, ...]:
@@ -77,7 +100,7 @@ def _rules(patterns: Iterable[str]) -> tuple[_Rule, ...]:
         elif raw.isprintable() and not any(c in raw for c in "*?[\\"):
             out.append(_Rule(negated, raw.__eq__))
         else:
-            out.append(_Rule(negated, compile_pattern(raw).fullmatch))
+            out.append(_Rule(negated, _compiled(raw).fullmatch))
     return tuple(out)
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from pocket.errors import TreeError
 from pocket.store.index import join
 from pocket.tree.ops import gitignore_of
-from pocket.tree.patterns import compile_pattern
+from pocket.tree.patterns import compile_pattern, one_pattern
 from pocket.tree.view import Node, View
 
 _TYPES = {"REGULAR_TYPE": "f", "DIRECTORY_TYPE": "d", "SYMLINK_TYPE": "l"}
@@ -20,7 +20,7 @@ _SHOWN = {"f": "REGULAR", "d": "DIRECTORY", "l": "SYMLINK"}
 
 @dataclass(frozen=True, slots=True)
 class Stat:
-    """What is known of a path: permissions are the mode's lower twelve bits, size is in bytes."""
+    """What is known of a path: permissions are the mode's lower nine bits, size is in bytes."""
 
     name: str
     size: int
@@ -58,12 +58,22 @@ def entries(view: View, path: str, *, shown: str = "") -> list[str]:
         raise TreeError(f"{shown or path}: no such file or directory")
     if not node.is_dir:
         raise TreeError(f"path {shown or path} is a file, not a directory")
-    return sorted(f"{n.name}/" if n.is_dir else n.name for n in view.listdir(node.path))
+    return [f"{n.name}/" if n.is_dir else n.name for n in view.listdir(node.path)]  # sorted by name: the slash does not count
 
 
 def glob(view: View, root: str, pattern: str) -> list[str]:
-    """Give the paths below `root` that match a pattern, in the order of a walk."""
-    matches = compile_pattern(pattern.strip("/")).fullmatch
+    """Give the paths below `root` that match a pattern, in the order of a walk; an absolute pattern matches nothing.
+
+    Raises:
+        TreeError: the pattern is empty or has a bad class.
+    """
+    try:
+        tidy = one_pattern(pattern)
+        matches = compile_pattern(tidy).fullmatch
+    except TreeError as e:
+        raise TreeError(f"failed to create glob pattern matcher: {e}") from e
+    if tidy.startswith("!"):  # an exclusion that excludes from nothing
+        return []
     skip = len(root) + 1 if root else 0
     return [_shown(n, root) for n in view.walk(root) if matches(n.path[skip:])]
 
@@ -79,19 +89,32 @@ def stat(view: View, path: str, *, follow: bool = True) -> Stat | None:
     node = view.lookup(path, follow=follow)
     if node is None:
         return None
-    return Stat(posixpath.basename(path), node.entry.size, node.entry.mode, _SHOWN.get(node.entry.kind, "UNKNOWN"))
+    return Stat(posixpath.basename(node.path), node.entry.size, node.entry.mode & 0o777, _SHOWN.get(node.entry.kind, "UNKNOWN"))
 
 
 def find_up(view: View, root: str, name: str, start: str) -> str | None:
-    """Look for `name` in the directory `start` below `root` and in those above it; give its path relative to `root`."""
-    here = posixpath.normpath(start.strip("/") or ".")
-    here = "" if here == "." else here
+    """Look for `name` in the directory `start` below `root` and in those above it; give its path in the form that `start` has.
+
+    Raises:
+        TreeError: the name is empty, or the start is no directory of the tree.
+    """
+    if not name:
+        raise TreeError("name cannot be empty")
+    here = posixpath.normpath(start or ".")
+    if here.startswith("../"):
+        raise TreeError(f"cannot search outside parent: {here}")
     while True:
-        if view.lookup(join(root, join(here, name))) is not None:
-            return join(here, name)
-        if not here:
+        node = view.lookup(join(root, posixpath.normpath(f"/{here}").strip("/")))
+        if node is None:
+            raise TreeError(f"{here}: no such file or directory")
+        if not node.is_dir:
+            raise TreeError(f"path {here} is a file, not a directory")
+        if view.lookup(join(node.path, name), follow=False) is not None:
+            return posixpath.normpath(posixpath.join(here, name))
+        above = posixpath.dirname(here) or "."
+        if above == here:
             return None
-        here = here.rpartition("/")[0]
+        here = above
 
 
 def changes(before: View, before_root: str, after: View, after_root: str) -> Changes:

@@ -1,5 +1,6 @@
 """JSON values, errors as values and env files: plain data through the API."""
 
+import re
 from typing import Any
 
 import pytest
@@ -20,7 +21,9 @@ TEXT: Step = ("withContents", {"contents": '{"a": {"b": [1, "two", true]}, "s": 
         ([TEXT, ("field", {"path": ["a", "b"]}), "asArray", "contents"], ["1", '"two"', "true"]),
         ([TEXT, ("field", {"path": ["s"]}), "asString"], "é"),
         ([TEXT, ("field", {"path": ["a"]}), ("contents", {"pretty": True, "indent": " "})], '{\n "b": [\n  1,\n  "two",\n  true\n ]\n}'),
-        ([TEXT, "contents"], '{"a":{"b":[1,"two",true]},"s":"é","n":5}'),
+        ([("withContents", {"contents": ' { "b" : 1.0 } '}), "contents"], ' { "b" : 1.0 } '),
+        ([("newString", {"value": "<é>"}), "contents"], '"\\u003cé\\u003e"'),
+        (["asString"], ""),
     ],
 )
 async def test_json_values(api: Api, steps: list[Step], value: Any) -> None:
@@ -31,19 +34,19 @@ async def test_json_values_are_put_into_each_other(api: Api) -> None:
     five = await api("json", ("newInteger", {"value": 5}), "id")
     assert await api("json", ("withField", {"path": ["a", "b"], "value": five}), "contents") == '{"a":{"b":5}}'
     assert await api("json", TEXT, ("withField", {"path": ["a"], "value": five}), ("field", {"path": ["a"]}), "asInteger") == 5
-    assert await api("json", ("withField", {"path": [], "value": five}), "asInteger") == 5
+    assert await api("json", ("withField", {"path": [], "value": five}), "contents") == "{}"
 
 
 @pytest.mark.parametrize(
     ("steps", "message"),
     [
-        ([("withContents", {"contents": "{"}), "contents"], "not JSON"),
-        ([TEXT, "asString"], "the JSON value is no string"),
-        ([TEXT, ("field", {"path": ["n"]}), "asBoolean"], "no boolean"),
-        ([("newBoolean", {"value": True}), "asInteger"], "no integer"),
-        ([TEXT, "asArray", "contents"], "no array"),
-        ([("newInteger", {"value": 1}), "fields"], "no object"),
-        ([TEXT, ("field", {"path": ["a", "x"]}), "contents"], r"no field a\.x"),
+        ([("withContents", {"contents": "{"}), "contents"], "invalid JSON"),
+        ([TEXT, "asString"], "value is not a string"),
+        ([TEXT, ("field", {"path": ["n"]}), "asBoolean"], "value is not a boolean"),
+        ([("newBoolean", {"value": True}), "asInteger"], "value is not an integer"),
+        ([TEXT, "asArray", "contents"], "value is not an array"),
+        ([("newInteger", {"value": 1}), "fields"], "value is not an object"),
+        ([TEXT, ("field", {"path": ["a", "x"]}), "contents"], "no such field: 'x'"),
     ],
 )
 async def test_json_values_of_another_kind(api: Api, steps: list[Step], message: str) -> None:
@@ -75,7 +78,7 @@ def env(*steps: Step) -> tuple[Step, ...]:
     ("steps", "value"),
     [
         ([("get", {"name": "A"})], "3"),
-        ([("get", {"name": "C"})], "1 and two words"),
+        ([("get", {"name": "C"})], "3 and two words"),
         ([("get", {"name": "D"})], "3"),
         ([("get", {"name": "B", "raw": True})], "'two words'"),
         ([("get", {"name": "NONE"})], ""),
@@ -103,7 +106,7 @@ async def test_parts_of_env_files_by_prefix(api: Api) -> None:
     made: tuple[Step, ...] = (
         "envFile",
         ("withVariable", {"name": "MY_APP_PORT", "value": "$BASE"}),
-        ("withVariable", {"name": "myapp-host", "value": "h"}),
+        ("withVariable", {"name": "myapp_host", "value": "h"}),
         ("withVariable", {"name": "BASE", "value": "80"}),
         ("namespace", {"prefix": "my_app"}),
     )
@@ -111,6 +114,15 @@ async def test_parts_of_env_files_by_prefix(api: Api) -> None:
     assert await api(*made, ("get", {"name": "PORT"})) == "80"
 
 
-async def test_what_is_no_env_file_is_refused_with_its_line(api: Api) -> None:
-    with pytest.raises(Failed, match="env file line 2: not an assignment: 'nonsense'"):
-        await api(("file", {"name": "f", "contents": "A=1\nnonsense\n"}), "asEnvFile", "variables", "name")
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("A=1\n2B=x\n", 'parse error: "2B=x": not a bare assignment'),
+        ("A = 1\n", 'parse error: "A = 1": not a bare assignment'),
+        ("A=$NOWHERE\n", "NOWHERE: unbound variable"),
+        ("A=$B\nB=$A\n", "unbound variable"),
+    ],
+)
+async def test_what_is_no_env_file_is_refused(api: Api, text: str, message: str) -> None:
+    with pytest.raises(Failed, match=re.escape(message)):
+        await api(("file", {"name": "f", "contents": text}), "asEnvFile", "variables", "name")

@@ -84,7 +84,6 @@ def test_a_patch_that_changes_nothing_makes_no_layer(store: Store, base: Snapsho
     [
         "--- a/f\n+++ b/f\n@@ -1 +1 @@\n-other\n+new\n",
         "--- a/none\n+++ b/none\n@@ -1 +1 @@\n-a\n+b\n",
-        "no patch at all\n",
         "--- a/../../outside\n+++ b/../../outside\n@@ -0,0 +1 @@\n+x\n",
     ],
 )

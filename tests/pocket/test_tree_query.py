@@ -44,12 +44,25 @@ def test_entries(store: Store) -> None:
     [
         ("", "*.py", ["a.py"]), ("", "**/*.py", ["a.py", "d/b.py", "d/e/c.py"]), ("", "d/*", ["d/b.py", "d/e/"]),
         ("d", "**", ["b.py", "e/", "e/c.py"]),
-        ("d", "e/?.py", ["e/c.py"]), ("", "[^a]", ["d/"]), ("", "nope", []), ("", "/a.py", ["a.py"]), ("", "**/e", ["d/e/"]),
+        ("d", "e/?.py", ["e/c.py"]), ("", "[^a]", ["d/"]), ("", "nope", []), ("", "/a.py", []), ("", " ./a.py", ["a.py"]),
+        ("", "!a.py", []), ("", "**.py", ["a.py", "d/b.py", "d/e/c.py"]), ("", "**/e", ["d/e/"]),
     ],
 )  # fmt: skip
 def test_glob(store: Store, root: str, pattern: str, found: list[str]) -> None:
     v = tree(store, {"a.py": "", "d/b.py": "", "d/e/c.py": ""})
     assert query.glob(v, root, pattern) == found
+
+
+def test_entries_are_sorted_by_name_and_the_slash_does_not_count(store: Store) -> None:
+    v = tree(store, {"a/x": "", "a-b": "", "a.b": ""})
+    assert query.entries(v, "") == ["a/", "a-b", "a.b"]
+    assert query.glob(v, "", "**") == ["a/", "a/x", "a-b", "a.b"]
+
+
+@pytest.mark.parametrize(("pattern", "message"), [("", "empty pattern"), (" ", "empty pattern"), ("[", "syntax error in pattern")])
+def test_a_glob_that_is_none(store: Store, pattern: str, message: str) -> None:
+    with pytest.raises(TreeError, match=f"failed to create glob pattern matcher: {message}"):
+        query.glob(tree(store, {"a": ""}), "", pattern)
 
 
 def test_existence_and_stat(store: Store) -> None:
@@ -58,7 +71,7 @@ def test_existence_and_stat(store: Store) -> None:
     assert query.exists(v, "dangling", follow=False)
     kinds = [query.exists(v, "l", k) for k in ("REGULAR_TYPE", "DIRECTORY_TYPE", "SYMLINK_TYPE", "NO_TYPE")]
     assert kinds == [True, False, True, False]
-    assert query.stat(v, "l") == query.Stat("l", 3, 0o640, "REGULAR")
+    assert query.stat(v, "l") == query.Stat("f", 3, 0o640, "REGULAR")
     link = query.stat(v, "l", follow=False)
     assert link is not None
     assert link.file_type == "SYMLINK"
@@ -68,8 +81,10 @@ def test_existence_and_stat(store: Store) -> None:
 def test_find_up(store: Store) -> None:
     v = tree(store, {"m": "", "a/m": "", "a/b/c/x": "", "r/a/b/y": "", "r/m": ""})
     assert query.find_up(v, "", "m", "a/b/c") == "a/m"
-    assert query.find_up(v, "", "m", "/") == "m"
-    assert query.find_up(v, "", "m", "./nowhere/at/all") == "m"
+    assert query.find_up(v, "", "m", "/a/b") == "/a/m"
+    for start, message in (("nowhere/at/all", "nowhere/at/all: no such"), ("a/m", "path a/m is a file"), ("../..", "outside parent")):
+        with pytest.raises(TreeError, match=message):
+            query.find_up(v, "", "m", start)
     assert query.find_up(v, "r", "m", "a/b") == "m"
     assert query.find_up(v, "", "none", "a") is None
 
