@@ -11,6 +11,7 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Any
 
+from ci.causes import hint_of
 from ci.errors import InfraError, WeighbridgeError
 from ci.exits import BUG
 from ci.stage import StageFailed
@@ -88,11 +89,11 @@ def _one(error: BaseException) -> WeighbridgeError:
         command = " ".join(error.command)
         shown = command if len(command) <= 200 else command[:197] + "..."
         said = tail_of(error.stderr or error.stdout or "")
-        return StageFailed(f"{ended_with(error.exit_code)}: {shown}", tail=said, hint=hint_for(error.exit_code))
+        return StageFailed(f"{ended_with(error.exit_code)}: {shown}", tail=said, hint=hint_for(error.exit_code) or hint_of(said))
     if sdk is not None and isinstance(error, sdk.DaggerError):
-        return InfraError(f"the engine: {error}", lasting=any(words in str(error) for words in _LASTING))
+        return InfraError(f"the engine: {error}", hint=hint_of(str(error)), lasting=any(words in str(error) for words in _LASTING))
     if isinstance(error, OSError) and error.errno in _DISK:
         return InfraError(str(error), hint=_DISK[error.errno], lasting=True)
     if isinstance(error, (ConnectionError, TimeoutError)) or type(error).__module__.partition(".")[0] in {"httpx", "httpcore", "gql"}:
-        return InfraError(f"{type(error).__name__}: {error}")
+        return InfraError(f"{type(error).__name__}: {error}", hint=hint_of(str(error)))
     return Bug(error)

@@ -128,6 +128,7 @@ def _failure(entry: Mapping[str, Any], problem: Mapping[str, Any], directory: Pa
         + (f'<pre tabindex="0" role="region" aria-label="Last output of {escape(entry["name"])}">{escape(tail)}</pre>' if tail else "")
         + (f"<p>{hint}</p>" if hint else "")
         + f"<p>Again, just this: <code>{escape(_again(entry, again))}</code></p>"
+        + (f"<p>Look inside: <code>{escape(words.program())} shell {escape(entry['name'])}</code></p>" if entry.get("execs") else "")
         + whole
     )
 

@@ -12,6 +12,7 @@ import dagger
 
 from ci.base import choice, environment
 from ci.base.tree import FIXED_TIME
+from ci.causes import hint_of
 from ci.failures import ended_with, hint_for
 from ci.stage import Context, InfraError, StageFailed
 
@@ -103,9 +104,13 @@ def subject_fault(what: str, *, hint: str = "") -> Iterator[None]:
         tail = "\n".join(said.splitlines()[-_TAIL_LINES:])
         command = " ".join(error.command[:6])
         if blamed := _MACHINE.search(said):
-            raise InfraError(f"{what}: {blamed.group(0)}\n{tail}", hint="is the package index reachable from this machine?") from error
+            raise InfraError(
+                f"{what}: {blamed.group(0)}\n{tail}", hint=hint_of(said) or "is the package index reachable from this machine?"
+            ) from error
         ended = ended_with(error.exit_code)
-        raise StageFailed(f"{what} failed: {command} …: {ended}", tail=tail, hint=hint_for(error.exit_code) or hint) from error
+        raise StageFailed(
+            f"{what} failed: {command} …: {ended}", tail=tail, hint=hint_for(error.exit_code) or hint_of(said) or hint
+        ) from error
 
 
 @lru_cache(maxsize=1)

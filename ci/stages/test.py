@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from dagger import ReturnType
 
+from ci.causes import hint_of
 from ci.failures import ended_with, hint_for
 from ci.stage import Context, Finding, StageFailed, StageResult
 from ci.stages import common, test_files
@@ -63,7 +64,9 @@ async def run(ctx: Context, needs: Mapping[str, Any]) -> Result:  # noqa: ARG001
             container=container,
         )
     if code != 0:
-        raise StageFailed(_PYTEST_CODES.get(code, f"pytest: {ended_with(code)}"), tail=tail, hint=hint_for(code), container=container)
+        raise StageFailed(
+            _PYTEST_CODES.get(code, f"pytest: {ended_with(code)}"), tail=tail, hint=hint_for(code) or hint_of(output), container=container
+        )
     test = ctx.config.test
     if test.coverage and not ctx.extra and covered < test.floor:
         raise StageFailed(
