@@ -9,7 +9,6 @@ from __future__ import annotations
 import heapq
 import json
 from dataclasses import dataclass, field
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from ci.paths import RUNS
@@ -81,7 +80,12 @@ def durations(root: Path) -> dict[str, float]:
             known = samples.setdefault(entry["name"], [])
             if entry["status"] == "passed" and len(known) < _SAMPLES:
                 known.append(float(entry["seconds"]))
-    return {name: median(known) for name, known in samples.items() if known}
+    return {name: _middle(known) for name, known in samples.items() if known}
+
+
+def _middle(values: Sequence[float]) -> float:
+    """Return the median, of two the smaller; the statistics module would cost more than all else that `plan` does."""
+    return sorted(values)[(len(values) - 1) // 2]
 
 
 def weights_of(expected: Mapping[str, float], needs: Mapping[str, Sequence[str]]) -> dict[str, float]:
@@ -130,7 +134,7 @@ def _row(entry: StageEntry, took: float) -> str:
     notes = ["still at work"] if entry.status in {"running", "cancelled"} else []
     count = len(entry.attempts)
     notes += [f"{count} failed attempt{'s' if count > 1 else ''} before it"] if count else []
-    notes += [f"waited {_span(entry.waited)} ({entry.waited_for.removeprefix('waits for ')})"] if entry.waited >= 0.1 else []
+    notes += [f"waited {_span(entry.waited)} ({entry.waited_for})"] if entry.waited >= 0.1 else []
     notes += [f"usually {_span(entry.expected)}"] if entry.expected else []
     return f"{entry.name:<12} {_span(took):>12}   {', '.join(notes)}".rstrip()
 

@@ -137,7 +137,7 @@ class Performer:
         tell = partial(self.reporter.noted, entry)
         weight = self.weights.get(stage.name, 0.0)
         async with self.turns.turn(stage.name, want, model=terms.model, weight=weight, tell=tell) as turn:
-            entry.waited, entry.waited_for = entry.waited + turn.waited, turn.waited_for or entry.waited_for
+            entry.waited, entry.waited_for = entry.waited + turn.waited, turn.waited_for.removeprefix("waits for ") or entry.waited_for
             entry.gpus = [device.uuid for device in turn.gpus]
             yield turn
 

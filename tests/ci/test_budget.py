@@ -104,7 +104,7 @@ def test_a_run_in_which_nothing_began_says_so() -> None:
 
 def test_what_took_the_time_is_told_longest_first() -> None:
     build = StageEntry(name="build", status="passed", seconds=12.0, expected=8.0)
-    evaluate = StageEntry(name="evaluate", status="running", started=13.0, waited=30.0, waited_for="waits for GPU 0: held by somebody")
+    evaluate = StageEntry(name="evaluate", status="running", started=13.0, waited=30.0, waited_for="GPU 0: held by somebody")
     push = StageEntry(name="push", status="waiting", attempts=[Attempt(number=1, seconds=1.0, message="no", again_in=2.0)])
     test = StageEntry(name="test", status="passed", seconds=0.5, attempts=push.attempts)
     assert spent([build, evaluate, push, test], 600.0) == [
