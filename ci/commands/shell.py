@@ -7,7 +7,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from ci.commands.surroundings import surroundings
+from ci.commands.surroundings import print_json, surroundings
 from ci.errors import InfraError, UsageError
 from ci.exits import Exit
 
@@ -22,6 +22,7 @@ def configure(command: argparse.ArgumentParser) -> None:
     command.add_argument("stage", metavar="STAGE", help="a stage that failed; after --, a command instead of a shell")
     command.add_argument("--engine", default="", metavar="ENGINE", help="pocket, dagger, or a Dagger runner host")
     command.add_argument("--again", action="store_true", help="run the stage again, also where its failed container was kept")
+    command.add_argument("--json", action="store_true", help="print what is kept of the stage as JSON, and open nothing")
     command.add_argument("--extra", action="append", default=[], help=argparse.SUPPRESS)
 
 
@@ -39,6 +40,9 @@ def main(arguments: argparse.Namespace) -> int:
     if not here.stages[arguments.stage].engine:
         raise UsageError(f"{arguments.stage} works without a container")
     archive = archive_of(here.cache, here.root, arguments.stage)
+    if arguments.json:
+        print_json({"stage": arguments.stage, "archive": str(archive) if told(archive) else None, **told(archive)})
+        return Exit.PASSED
     if arguments.again or not told(archive):
         code = _run(arguments.stage, arguments.engine)
         if not told(archive):

@@ -1,5 +1,6 @@
 """The command line as a shell sees it: codes, streams, what is imported, and how it ends by a signal."""
 
+import argparse
 import json
 import os
 import signal
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from pipelines import Pipeline, commits
+
+from ci.commands import COMMANDS
 
 SLOW = {"anyio", "asyncio", "dagger", "httpx", "opentelemetry", "pydantic", "rich", "yaml"}
 
@@ -93,6 +96,14 @@ def test_a_wrong_command_line_is_2_with_what_was_meant(root: Path, arguments: tu
     assert done.returncode == 2
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_every_command_knows_json_and_says_what_it_is() -> None:
+    for entry in COMMANDS:
+        command = argparse.ArgumentParser()
+        entry.load().configure(command)
+        assert "--json" in command.format_help(), entry.name
+        assert entry.text
 
 
 def test_outside_a_repository_it_says_what_is_looked_for(tmp_path: Path) -> None:
