@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ci.errors import InfraError
+from ci.scrub import Scrubber, Stream
 from ci.sdk import load
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ class Session:
     log: Path
     environment: Mapping[str, str]
     on_death: Callable[[InfraError], None]
+    scrubber: Scrubber = field(default_factory=Scrubber)
     described: dict[str, str] = field(default_factory=dict)
     """`engine`, `version`, `tier` … as far as they are known."""
     _wanted: anyio.Event = field(init=False)
@@ -251,16 +253,18 @@ class Session:
         from anyio.streams.text import TextReceiveStream
 
         assert process.stderr is not None
-        rest = ""
+        rest, stream = "", Stream(self.scrubber)
         with self.log.open("w") as log:
-            async for text in TextReceiveStream(process.stderr, errors="replace"):
+            async for piece in TextReceiveStream(process.stderr, errors="replace"):
+                text = stream.feed(piece)
                 log.write(text)
                 log.flush()
                 *lines, rest = (rest + text).split("\n")
                 for line in lines:
                     self._take(line)
-        if rest:
-            self._take(rest)
+            log.write(left := stream.close())
+        if rest + left:
+            self._take(rest + left)
         self._heard.set()
         await process.wait()
         if not self._closing.is_set() and self._ready.is_set():

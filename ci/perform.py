@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ci.record import RunRecord, StageEntry
     from ci.request import Request
     from ci.schedule import Schedule, Verdict
+    from ci.secrets import Secrets
     from ci.stage import Base, Stage, StageResult
     from ci.telemetry import Telemetry
     from ci.terms import Terms
@@ -53,9 +54,10 @@ class Performer:
         reporter: Reporter,
         terms: Mapping[str, Terms],
         weights: Mapping[str, float],
+        secrets: Secrets,
     ) -> None:
         self.request, self.record, self.schedule = request, record, schedule
-        self.session, self.telemetry, self.reporter = session, telemetry, reporter
+        self.session, self.telemetry, self.reporter, self.secrets = session, telemetry, reporter, secrets
         self.terms, self.weights = terms, weights
         run = request.config.run
         # Where the engine is elsewhere, so are its GPUs, and whoever shares them out.
@@ -101,6 +103,8 @@ class Performer:
                 raise
             finally:
                 entry.seconds = worked or time.monotonic() - begun
+                self._scrub_files(entry)
+        result = self._scrubbed(result)
         entry.status, entry.summary, entry.result = "passed", result.summary, result.to_json()
         self.results[stage.name], self.schedule.identities[stage.name] = result, result.identity()
         async with self._lookups:
@@ -119,6 +123,14 @@ class Performer:
 
         if await keep(session, error, archive_of(self.request.cache, self.request.root, stage.name), run=self.record.id):
             self.reporter.noted(entry, f"its container is kept: shell {stage.name}")
+
+    def _scrub_files(self, entry: StageEntry) -> None:
+        for name in entry.artifacts:
+            self.record.scrubber.file(self.record.directory / name)
+
+    def _scrubbed(self, result: StageResult) -> StageResult:
+        """Return a result without the values of secrets: it is shown, and remembered."""
+        return type(result).from_json(self.record.scrubber.value(result.to_json())) if self.record.scrubber else result
 
     def count(self, entry: StageEntry) -> None:
         """Take over how many steps the engine ran and had cached."""
@@ -165,7 +177,8 @@ class Performer:
             cache=self.request.cache,
             facts=self.request.facts,
             record=StageRecord(self.record.directory, entry),
-            progress=lambda line: self.reporter.progress(entry, line),
+            progress=lambda line: self.reporter.progress(entry, self.record.scrubber.text(line)),
+            secrets=self.secrets.of(stage.name),
             repeats=partial(self._repeats, entry),
             extra=self.request.extra.get(stage.name, ()),
             measurement=_measurement(entry, verdict),
@@ -176,6 +189,7 @@ class Performer:
 
     def _repeats(self, entry: StageEntry, line: str) -> None:
         since = max(time.monotonic() - self.request.started - entry.started, 0.0)
+        line = self.record.scrubber.text(line)
         entry.attempts.append(Attempt(number=len(entry.attempts) + 1, seconds=round(since, 3), message=line))
         self.reporter.noted(entry, line)
 

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ci import __version__
 from ci.errors import InfraError, WeighbridgeError
-from ci.hydrate import dehydrate
+from ci.hydrate import dehydrate, hydrate
 from ci.paths import RUNS, write_atomically
+from ci.scrub import Scrubber
 from ci.stage import Finding, StageFailed
 
 if TYPE_CHECKING:
@@ -43,6 +44,10 @@ class Failure:
         if isinstance(error, StageFailed):
             return cls(str(error), error.exit, error.hint, error.tail, error.findings, error.again)
         return cls(str(error), error.exit, error.hint, getattr(error, "tail", ""))
+
+    def scrubbed(self, scrubber: Scrubber) -> Failure:
+        """Return it without the values of secrets."""
+        return hydrate(Failure, scrubber.value(dehydrate(self))) if scrubber else self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +142,8 @@ class RunRecord:
     """The run that this one goes on with."""
     notes: list[str] = field(default_factory=list)
     """What a reader should know besides: a store that did not answer."""
+    scrubber: Scrubber = field(default_factory=Scrubber)
+    """Takes the values of secrets out of all that is written."""
 
     @classmethod
     def begin(cls, root: Path, plan: Plan, facts: Facts) -> RunRecord:
@@ -176,7 +183,7 @@ class RunRecord:
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as JSON values."""
-        return {
+        record = {
             "schema": 1,
             "id": self.id,
             "weighbridge": __version__,
@@ -194,6 +201,8 @@ class RunRecord:
             "notes": self.notes,
             "stages": [_rounded(dehydrate(entry)) for entry in self.stages.values()],
         }
+        scrubbed: dict[str, Any] = self.scrubber.value(record)
+        return scrubbed
 
 
 def passed_path(directory: Path, stage: str) -> Path:

@@ -9,6 +9,7 @@ needs a failed stage. A signal and an exceeded budget stop everything; the sessi
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import time
 from functools import partial
@@ -21,7 +22,10 @@ from ci.hydrate import dehydrate
 from ci.memo import Memo, write_entry
 from ci.record import Failure, RunRecord, StageEntry
 from ci.schedule import Schedule, Verdict
+from ci.scrub import Stream
+from ci.secrets import Secrets, resolve
 from ci.terms import terms_of
+from ci.traces import collector, note, send
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -83,7 +87,12 @@ class _Run:
         )
         self._learn_base()
         self.verdicts = self.schedule.survey(self.names)  # what is refused here leaves no record
+        self.secrets = self._resolved()
         self.record = RunRecord.begin(request.root, request.plan, request.facts)
+        self.record.scrubber = self.secrets.scrubber()
+        self._streams: dict[str, Stream] = {}
+        # None of them is left for the processes that are started from here.
+        self._collector = collector(request.config.traces, os.environ, permitted=request.plan.permits.secrets)
         extra = {stage: list(given) for stage, given in request.extra.items()}
         self.record.asked = {"selection": dehydrate(request.selection), "extra": extra}
         self.record.resumed = request.resume.id if request.resume else ""
@@ -107,11 +116,21 @@ class _Run:
         with contextlib.suppress(WeighbridgeError):  # the run says it, where it belongs
             self.schedule.take_base(anyio.run(resolved_base, self.request))
 
+    def _resolved(self) -> Secrets:
+        """Read the secrets of a run that has something to do."""
+        if not self.request.config.secrets or self._nothing_to_do():
+            return Secrets()
+        declared, permits = self.request.config.secrets, self.request.plan.permits
+        return resolve(declared, root=self.request.root, environ=os.environ, stages=self.names, permitted=permits.secrets)
+
+    def _nothing_to_do(self) -> bool:
+        return not self.request.extra and all(verdict.entry for verdict in self.verdicts.values())
+
     def reuse_all(self) -> bool:
         """Reuse every planned stage, when that is possible."""
         for name, verdict in self.verdicts.items():
             self.record.stages[name].why = verdict.why
-        if self.request.extra or not all(verdict.entry for verdict in self.verdicts.values()):
+        if not self._nothing_to_do():
             return False
         for name, verdict in self.verdicts.items():
             self._reuse(self.record.stages[name], verdict)
@@ -141,6 +160,8 @@ class _Run:
         for entry in self.record.stages.values():
             if entry.seconds:
                 performer.count(entry)  # what was told late
+        for stage, stream in self._streams.items():
+            self._say(stage, stream.close())
 
     def _opened(self, telemetry: Telemetry, environment: Mapping[str, str], weights: Mapping[str, float]) -> tuple[Session, Performer]:
         """Make the session, which opens when a stage wants it, and what carries out stages with it."""
@@ -153,6 +174,7 @@ class _Run:
             log=self.record.log("engine"),
             environment=environment,
             on_death=self._engine_died,
+            scrubber=self.record.scrubber,
         )
         self._performer = Performer(
             self.request,
@@ -163,6 +185,7 @@ class _Run:
             reporter=self.reporter,
             terms=self.terms,
             weights=weights,
+            secrets=self.secrets,
         )
         return self._session, self._performer
 
@@ -234,8 +257,8 @@ class _Run:
         entry.artifacts = sorted(found.artifacts)
 
     def _fail(self, entry: StageEntry, error: WeighbridgeError) -> None:
-        entry.status, entry.failure = "failed", Failure.of(error)
-        entry.summary = error.message.splitlines()[0] if error.message else type(error).__name__
+        entry.status, entry.failure = "failed", Failure.of(error).scrubbed(self.record.scrubber)
+        entry.summary = self.record.scrubber.text(error.message.splitlines()[0] if error.message else type(error).__name__)
         if self._performer:
             self._performer.count(entry)
         self._stop(entry.name, error.exit, all_of_it=error.exit not in _MAY_BE_OUTRANKED)
@@ -279,6 +302,11 @@ class _Run:
 
     def _output(self, stage: str, text: str) -> None:
         """Keep and show what a step says; called from the listener's threads."""
+        self._say(stage, self._streams.setdefault(stage, Stream(self.record.scrubber)).feed(text))
+
+    def _say(self, stage: str, text: str) -> None:
+        if not text:
+            return
         with self.record.log(stage).open("a", encoding="utf-8") as log:
             log.write(text)
         lines = [line for line in text.splitlines() if line.strip()]
@@ -293,8 +321,19 @@ class _Run:
             self.schedule.save()
             self.record.write()
         self._store()
+        self._trace()
         self.reporter.finished(self.record)
         return self.record
+
+    def _trace(self) -> None:
+        """Tell the collector of the run; one that cannot be told is noted."""
+        if self._collector is None:
+            return
+        why = send(self.record.to_json(), self.record.directory, self._collector)
+        if why:
+            self.record.notes.append(note(self._collector, why))
+            with contextlib.suppress(OSError):
+                self.record.write()
 
     def _store(self) -> None:
         """Hand the record of a run that did something to the store, and wait for what is still on its way there."""

@@ -167,6 +167,8 @@ class Context:
     """The GPUs that are this stage's for as long as it works, as `experimental_with_gpu` takes them; without any, it has none."""
     device: str = ""
     """The names of these GPUs; empty when it has none."""
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Name → value of the secrets that this stage may hand to its steps."""
     session: dagger.Client | None = None
     resolved_base: Base | None = None
 

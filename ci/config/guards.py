@@ -52,7 +52,7 @@ class SecretConfig:
     command: tuple[Text, ...] = ()
     """A command that prints it, run in the repository root without a shell."""
     stages: Annotated[tuple[Literal["build", "test", "evaluate"], ...], Limits(min_length=1)]
-    """`build`: installing the requirements; `test`: the subject's tests; `evaluate`: the service."""
+    """`build`: the step that installs requirements, in other stages that are named too; `test`: the tests; `evaluate`: the service."""
 
     def __post_init__(self) -> None:
         if sum(bool(source) for source in (self.env, self.file, self.command)) != 1:

@@ -18,12 +18,14 @@ from ci.report.colour import paint
 from ci.report.markdown import summary
 from ci.report.outputs import outputs
 from ci.report.plain import Plain
+from ci.stage import Finding
 
 if TYPE_CHECKING:
     from ci.record import RunRecord, StageEntry
 
 _ANNOTATIONS = 10  # GitHub shows no more of one step
 _LOG_LINES = 500
+_FIELDS = ("message", "file", "line", "name", "severity")
 
 
 class GitHub(Plain):
@@ -61,16 +63,26 @@ def errors_of(entry: StageEntry) -> list[str]:
     """Return an `::error` for each place that a failure names, or one for the stage."""
     problem = entry.failure
     if problem is None:
-        return []
+        return warnings_of(entry)
     places = [found for found in problem.findings if found.file][:_ANNOTATIONS]
     if not places:
         return [f"::error title={_property(entry.name)}::{_data(problem.message)}"]
-    return [
-        f"::error file={_property(found.file)},"
-        + (f"line={found.line}," if found.line else "")
-        + f"title={_property(found.name or entry.name)}::{_data(found.message or found.name)}"
-        for found in places
-    ]
+    return [_annotation("error", found, entry.name) for found in places]
+
+
+def warnings_of(entry: StageEntry) -> list[str]:
+    """Return a `::warning` or `::notice` for each place that a stage found something at and passed all the same."""
+    told = (entry.result or {}).get("findings") or ()
+    found = [Finding(**{name: one[name] for name in _FIELDS if name in one}) for one in told if isinstance(one, dict)]
+    # A place that only the image has is no file that GitHub could show.
+    places = [one for one in found if one.file and not one.file.startswith("image:")]
+    kinds = [("notice" if one.severity == "low" else "warning", one) for one in places]
+    return [_annotation(kind, one, entry.name) for wanted in ("warning", "notice") for kind, one in kinds if kind == wanted][:_ANNOTATIONS]
+
+
+def _annotation(kind: str, found: Finding, stage: str) -> str:
+    place = f"file={_property(found.file)}," + (f"line={found.line}," if found.line else "")
+    return f"::{kind} {place}title={_property(found.name or stage)}::{_data(found.message or found.name)}"
 
 
 def _quoted(lines: Iterable[str]) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from ci.paths import cache_root, write_atomically
 from ci.report import evidence, words
+from ci.report.findings import findings
 from ci.report.parts import badge, page_of, table
 from ci.report.policy import policy
 from ci.report.samples import Browser, Shown, browse, suite_files
@@ -58,6 +59,7 @@ def render(directory: Path, questions: Mapping[str, Path]) -> str:
         "Evaluation": ("evaluation", _scores(suites)),
         "Samples": ("samples", _samples(samples)),
         "Tests": ("tests", _tests(cases)),
+        "Scan": ("scan", findings(evidence.read_json(directory / "scan.json"))),
         "Coverage": ("coverage", _coverage(covered)),
     }
     filled = {title: part for title, part in parts.items() if part[1]}

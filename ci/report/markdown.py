@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ci.report import words
-from ci.report.evidence import suites, wilson
+from ci.report.evidence import stage, suites, wilson
 
-_TAIL_LINES = 60
+_TAIL_LINES, _FINDINGS = 60, 20
 _MARKED = re.compile(r"([\\`*_\[\]<>|#~&!])")
 
 
@@ -34,8 +34,22 @@ def summary(run: Mapping[str, Any], directory: Path) -> str:
     judged = suites(directory, run)
     if judged:
         parts.append(_table(["suite", "verdict", "score", "95 % Wilson interval", "floor", "samples"], [_suite(suite) for suite in judged]))
+    parts += [_found(stage(run, "scan"))]
     parts += [_failure(entry, entry["failure"]) for entry in run["stages"] if entry.get("failure")]
-    return "\n".join([*parts, f"Record: `{run['id']}`\n"])
+    return "\n".join([*filter(None, parts), f"Record: `{run['id']}`\n"])
+
+
+def _found(scan: Mapping[str, Any]) -> str:
+    """Return what a scan found and let pass, and what it could not look at."""
+    result = scan.get("result") or {}
+    rows = []
+    for one in (result.get("findings") or ())[:_FINDINGS]:
+        place = f"{one['file']}:{one['line']}" if one.get("line") else one["file"]
+        rows.append([_text(one.get("severity", "")), _text(place), _text(one["name"]), _text(one["message"])])
+    more = len(result.get("findings") or ()) - len(rows)
+    notes = "".join(f"\nnot checked: {_text(note)}\n" for note in result.get("notes") or ())
+    listed = _table(["severity", "place", "rule", "what"], rows) if rows else ""
+    return listed + (f"\nand {more} more\n" if more > 0 else "") + notes
 
 
 def _said(entry: Mapping[str, Any]) -> str:

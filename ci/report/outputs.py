@@ -42,6 +42,11 @@ def metrics(run: Mapping[str, Any]) -> str:
     lines += [f"weighbridge_coverage_percent {test['coverage']:.2f}"] if test.get("coverage") else []
     suites = (stage(run, "evaluate").get("result") or {}).get("suites") or []
     lines += [f'weighbridge_score{{suite="{_label(suite["name"])}"}} {suite["score"]}' for suite in suites]
+    scan = stage(run, "scan")
+    found = (scan.get("result") or scan.get("failure") or {}).get("findings")
+    if found is not None:
+        counts = {severity: sum(one.get("severity") == severity for one in found) for severity in ("high", "medium", "low")}
+        lines += [f'weighbridge_scan_findings{{severity="{severity}"}} {count}' for severity, count in counts.items()]
     size = (stage(run, "build").get("result") or {}).get("size")
     lines += [f"weighbridge_image_bytes {size}"] if size else []
     return "\n".join([*lines, "# EOF", ""])

@@ -17,7 +17,7 @@ from ci.failures import ended_with, hint_for
 from ci.stage import Context, InfraError, StageFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
 __all__ = ["FIXED_TIME", "PATH", "VENV", "host_tree", "installed", "once", "start", "subject_fault"]
 
@@ -67,11 +67,55 @@ def installed(ctx: Context, *locks: str) -> dagger.Container:
         container = (
             container.with_mounted_file("/lock/requirements.txt", ctx.dag.host().file(str(ctx.subject / lock)))
             .with_(environment.attached(ctx.dag, _machine()))
+            .with_(with_secrets(ctx, for_installing(ctx)))
             .with_exec([*pip, "--requirement", "/lock/requirements.txt"])
+            .with_(without_secrets(for_installing(ctx)))
             .with_(environment.detached(_machine()))
             .without_mount("/lock/requirements.txt")
         )
     return container.with_exec(["python3", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", f"{VENV}/lib"])
+
+
+def for_installing(ctx: Context) -> tuple[str, ...]:
+    """Name the stage's secrets that are meant for the step that installs requirements, in whichever stage."""
+    return tuple(name for name in ctx.secrets if "build" in ctx.config.secrets[name].stages)
+
+
+def with_secrets(ctx: Context, names: Collection[str]) -> Callable[[dagger.Container], dagger.Container]:
+    """Return what `Container.with_` needs to let the following steps see these of the stage's secrets."""
+
+    def attach(container: dagger.Container) -> dagger.Container:
+        for name in names:
+            value = ctx.secrets[name]
+            container = container.with_secret_variable(name, ctx.dag.set_secret(f"weighbridge/secrets/{name}", value))
+        return container
+
+    return attach
+
+
+def without_secrets(names: Collection[str]) -> Callable[[dagger.Container], dagger.Container]:
+    """Return what `Container.with_` needs to take them away again."""
+
+    def detach(container: dagger.Container) -> dagger.Container:
+        for name in names:
+            container = container.without_secret_variable(name)
+        return container
+
+    return detach
+
+
+_SCRUB = "/run/weighbridge/scrub.py"
+
+
+def scrubbing(ctx: Context, directory: str) -> tuple[Callable[[dagger.Container], dagger.Container], list[str]]:
+    """Return what a step needs whose files in `directory` may hold the stage's secrets, and the words before its command.
+
+    What a step prints is scrubbed by the engine; what it writes would stay in the engine's cache as it is.
+    """
+    if not ctx.secrets:
+        return (lambda container: container), []
+    program = ctx.dag.host().directory(str(_PACKAGE), include=["scrub.py"]).file("scrub.py")
+    return (lambda container: container.with_mounted_file(_SCRUB, program)), ["python3", _SCRUB, directory, ",".join(ctx.secrets), "--"]
 
 
 def host_tree(ctx: Context, path: Path, include: Sequence[str] = ()) -> dagger.Directory:

@@ -99,6 +99,7 @@ async def _ask(ctx: Context, image: str) -> dict[str, Any]:
 def _service(ctx: Context, image: str) -> dagger.Service:
     """Start the built image as it will be started everywhere: by its own entrypoint."""
     container = ctx.dag.container().import_(ctx.dag.host().file(str(ctx.artifacts(image)))).with_exposed_port(ctx.config.build.port)
+    container = container.with_(common.with_secrets(ctx, ctx.secrets))
     if ctx.gpus:
         container = container.experimental_with_gpu(list(ctx.gpus))
     return container.as_service(use_entrypoint=True)

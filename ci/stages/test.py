@@ -91,11 +91,14 @@ async def _pytest(ctx: Context) -> tuple[int, str, Path, dagger.Container]:
     )
     for name, value in sorted(config.build.env.items()):
         container = container.with_env_variable(name, value)
+    prepared, before = common.scrubbing(ctx, "/reports")
     container = await (
         common.once(ctx, container.with_workdir(config.build.workdir).with_env_variable("COVERAGE_FILE", "/tmp/coverage"))
         .with_exec(["mkdir", "-p", "/reports"])
+        .with_(common.with_secrets(ctx, ctx.secrets))
+        .with_(prepared)
         .with_exec(
-            ["python3", "-m", "pytest", test.path, *arguments, *(measured if test.coverage else []), *test.args, *ctx.extra],
+            [*before, "python3", "-m", "pytest", test.path, *arguments, *(measured if test.coverage else []), *test.args, *ctx.extra],
             expect=ReturnType.ANY,
         )
         .sync()

@@ -2,8 +2,9 @@
 
 import io
 import re
+import xml.etree.ElementTree as ET
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,10 @@ from pipelines import Pipeline, passing
 
 from ci.facts import Facts
 from ci.record import RunRecord
-from ci.report import choose
+from ci.report import choose, words
 from ci.report.github import _output
 from ci.report.markdown import summary
-from ci.stage import Context, Finding, StageFailed
+from ci.stage import Context, Finding, StageFailed, StageResult
 
 SAID = "::error file=ours.py::forged\n  ::set-env name=PATH::/tmp\n##[add-mask]x\nordinary\n"
 
@@ -130,3 +131,78 @@ def test_summary_has_the_scores(pipeline: Pipeline, tmp_path: Path) -> None:
 def test_elsewhere_it_stays_plain(pipeline: Pipeline) -> None:
     pipeline.facts = replace(pipeline.facts, host="local")
     assert not any(line.startswith("::") for line in shown(pipeline, {})[1])
+
+
+FOUND = (
+    Finding("assert", "src/a.py", 3, "B101", severity="low"),
+    Finding("a token", "deploy.sh", 2, "secret:GitHub Token", severity="medium"),
+    Finding("in the image", "image:/etc/x", 1, "secret:GitHub Token", severity="medium"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Scanned(StageResult):
+    findings: tuple[Finding, ...] = FOUND
+    notes: tuple[str, ...] = ("advisories: nobody | answered",)
+
+
+def _scanned(pipeline: Pipeline) -> Pipeline:
+    async def scan(_ctx: Context, _needs: Mapping[str, Any]) -> StageResult:
+        return Scanned("3 findings, none blocks")
+
+    pipeline.stages.clear()
+    pipeline.add("scan", scan)
+    pipeline.stages["scan"].module.Result = Scanned  # type: ignore[union-attr]
+    return pipeline
+
+
+def test_what_does_not_block_is_a_warning_or_a_notice(pipeline: Pipeline) -> None:
+    assert obeyed(shown(_scanned(pipeline), {})[1]) == [
+        "::warning file=deploy.sh,line=2,title=secret%3AGitHub Token::a token",
+        "::notice file=src/a.py,line=3,title=B101::assert",
+    ]
+
+
+def _rendered(text: str) -> str:
+    """Render Markdown as GitHub does, with tables and without raw HTML."""
+    from markdown_it import MarkdownIt
+
+    return str(MarkdownIt("commonmark", {"html": True}).enable("table").render(text))
+
+
+def test_the_summary_renders_as_headings_tables_and_nothing_of_others(pipeline: Pipeline) -> None:
+    """Words of a subject become no markup: no tag, no link, no table cell of their own."""
+    record, _ = shown(pipeline, {})
+    page = ET.fromstring(f"<page>{_rendered(summary(record.to_json(), record.directory))}</page>")
+    assert [heading.text for heading in page.iter("h2")] == ["✗ small @ 0123456: failed in " + words.seconds(record.seconds)]
+    stages, *_ = page.iter("table")
+    assert {len(row) for row in stages.iter("tr")} == {4}
+    assert [row[1][0].text for row in stages.iter("tr") if row[1].tag == "td"] == ["build", "test"]
+    ours = {"page", "h2", "h3", "table", "thead", "tbody", "tr", "th", "td", "strong", "p", "ul", "li", "pre", "code"}
+    assert {element.tag for element in page.iter()} <= ours
+    assert "::warning::forged" in "".join("".join(block.itertext()) for block in page.iter("pre"))
+
+
+def test_the_summary_shows_what_the_scan_found(pipeline: Pipeline) -> None:
+    record, _ = shown(_scanned(pipeline), {})
+    page = ET.fromstring(f"<page>{_rendered(summary(record.to_json(), record.directory))}</page>")
+    _, found = page.iter("table")
+    assert ["".join(cell.itertext()) for cell in list(found.iter("tr"))[2]] == ["medium", "deploy.sh:2", "secret:GitHub Token", "a token"]
+    assert "not checked: advisories: nobody | answered" in "".join(page.itertext())
+
+
+def test_the_output_file_is_what_github_s_runner_parses(pipeline: Pipeline, tmp_path: Path) -> None:
+    """`name=value`, or `name<<end`, lines, `end`, as the runner's own reader takes them."""
+    place = tmp_path / "output"
+    shown(pipeline, {"GITHUB_OUTPUT": str(place)})
+    values, lines = {}, iter(place.read_text().splitlines())
+    for line in lines:
+        if "=" in line and ("<<" not in line or line.index("=") < line.index("<<")):
+            name, _, value = line.partition("=")
+        else:
+            name, _, end = line.partition("<<")
+            value = "\n".join(iter(lambda: next(lines), end))
+        values[name] = value
+    assert values["status"] == "failed"
+    assert values["exit"] == "1"
+    assert values["record"].startswith(".weighbridge/runs/")

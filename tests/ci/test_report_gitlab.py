@@ -1,6 +1,7 @@
 """What GitLab gets: collapsed sections in the log, metrics and variables in the run's directory."""
 
 import io
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 from pipelines import Pipeline, passing
+from prometheus_client.parser import text_string_to_metric_families
 
 from ci.facts import Facts
 from ci.record import RunRecord
@@ -75,3 +77,53 @@ def test_scores_and_coverage_are_metrics() -> None:
         "# EOF",
     ]
     assert "WEIGHBRIDGE_STATUS=a b\n" in dotenv(run)
+
+
+def test_metrics_are_what_a_real_parser_reads(pipeline: Pipeline) -> None:
+    """GitLab's parser is Prometheus's; a run's name or a suite's may hold anything."""
+    record, _ = shown(pipeline)
+    run = record.to_json()
+    run["stages"][0]["name"] = 'a "quoted"\\ name'
+    run["stages"][0]["seconds"] = 1.5
+    run["stages"].append({"name": "scan", "seconds": 0, "result": {"findings": [{"severity": "low"}, {"severity": "high"}]}})
+    samples = [sample for family in text_string_to_metric_families(metrics(run).replace("# EOF\n", "")) for sample in family.samples]
+    stages = {sample.labels["stage"]: sample.value for sample in samples if sample.name == "weighbridge_stage_seconds"}
+    assert stages['a "quoted"\\ name'] == 1.5
+    found = {sample.labels["severity"]: sample.value for sample in samples if sample.name == "weighbridge_scan_findings"}
+    assert found == {"high": 1, "medium": 0, "low": 1}
+
+
+def test_variables_are_what_gitlab_accepts(pipeline: Pipeline) -> None:
+    """One `NAME=value` a line, names of letters, digits and underscores, no more than 20 of them, less than 5 KiB."""
+    record, _ = shown(pipeline)
+    text = (record.directory / "weighbridge.env").read_text()
+    lines = text.splitlines()
+    assert all(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*=[^\r\n]*", line) for line in lines)
+    assert 0 < len(lines) <= 20
+    assert len(text) < 5 * 1024
+
+
+def test_findings_are_a_code_quality_report(pipeline: Pipeline) -> None:
+    """With what GitLab's documentation asks of each issue, a stable fingerprint among it; what no file holds is left out."""
+    found = [
+        {"rule": "B602", "severity": "high", "message": "shell", "file": "src/a.py", "line": 5, "key": "k"},
+        {"rule": "secret:X", "severity": "medium", "message": "token", "file": "image:/etc/x", "line": 0, "key": "k"},
+    ]
+
+    async def scan(ctx: Context, _needs: Mapping[str, Any]) -> Any:
+        ctx.record.artifact("scan.json").write_text(json.dumps({"schema": 1, "found": found}))
+        raise StageFailed("1 finding")
+
+    pipeline.add("scan", scan)
+    del pipeline.stages["test"]
+    record, _ = shown(pipeline)
+    (issue,) = json.loads((record.directory / "codequality.json").read_text())
+    assert (issue["check_name"], issue["severity"], issue["description"]) == ("B602", "critical", "shell")
+    assert issue["location"] == {"path": "src/a.py", "lines": {"begin": 5}}
+    again, _ = shown(pipeline)
+    assert json.loads((again.directory / "codequality.json").read_text())[0]["fingerprint"] == issue["fingerprint"]
+
+
+def test_without_a_scan_the_report_is_empty(pipeline: Pipeline) -> None:
+    record, _ = shown(pipeline)
+    assert json.loads((record.directory / "codequality.json").read_text()) == []

@@ -12,13 +12,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ci.change import change_of
 from ci.paths import write_atomically
 from ci.stage import Context, Finding, InfraError, StageFailed, StageResult
 from ci.stages.scan import baseline
-from ci.stages.scan.found import SEVERITIES, Found, at_least
+from ci.stages.scan.found import SEVERITIES, Found, Severity, at_least
 
 if TYPE_CHECKING:
     from ci.config.model import Config
@@ -67,7 +67,7 @@ async def run(ctx: Context, needs: Mapping[str, Any]) -> Result:
     if blocking:
         hint = f"if one of them is harmless, accept it in {scan.baseline} with a reason (scan.json in the record has the entries)"
         raise StageFailed(
-            _counted(fresh, scan.block), findings=[finding(one) for one in fresh], hint=hint, tail=_not_checked(report["notes"])
+            _counted(fresh, scan.block), findings=[finding(one) for one in blocking], hint=hint, tail=_not_checked(report["notes"])
         )
     said = [_counted(fresh, scan.block), _looked_at(report["counts"])]
     said += [f"{len(old)} accepted"] if old else []
@@ -134,7 +134,7 @@ def out_of_date(result: Mapping[str, Any], config: Config, _root: Path, _cache: 
     return "its advisories are a day old" if result["advisories"] else "advisories could not be checked an hour ago"
 
 
-def _counted(found: list[Found], block: str) -> str:
+def _counted(found: list[Found], block: Severity | Literal["never"]) -> str:
     if not found:
         return "nothing found"
     each = {severity: sum(one.severity == severity for one in found) for severity in reversed(SEVERITIES)}
