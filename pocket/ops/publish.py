@@ -47,10 +47,11 @@ class Publishing:
         note_places(self._store, self._reference, images)
         return str(self._reference.with_digest(digest))
 
-    def cancel(self) -> None:
+    async def close(self) -> None:
         """End what is still on its way."""
         for upload in self._uploads:
             upload.cancel()
+        await asyncio.gather(*self._uploads, return_exceptions=True)
 
 
 @contextlib.asynccontextmanager
@@ -66,4 +67,4 @@ async def publishing(engine: Engine, address: str) -> AsyncIterator[Publishing]:
         try:
             yield under_way
         finally:
-            under_way.cancel()
+            await under_way.close()

@@ -68,6 +68,21 @@ def test_what_a_registry_has_in_another_repository_is_not_sent_again(tmp_path: P
     assert len(opened) == 2, "the layer was mounted, and only the configuration sent"
 
 
+def test_a_large_layer_is_on_its_way_while_it_is_packed(tmp_path: Path, base_archive: Path) -> None:
+    with real_registry(tmp_path / "registry") as host:
+        with Session(tmp_path / "one") as session:
+            made: Steps = (*session.base(base_archive), sh("head -c 40000000 /dev/urandom > /weights && sha256sum /weights"))
+            said = session.value(*made, "stdout")
+            session.value(*made, ("publish", {"address": f"{host}/large:1"}))
+        with Session(tmp_path / "two") as session:
+            assert session.value("container", ("from", {"address": f"{host}/large:1"}), sh("sha256sum /weights"), "stdout") == said
+        log = (tmp_path / "registry/log").read_text()
+    sent = [line for line in log.splitlines() if '"PATCH /v2/large/blobs/uploads/' in line]
+    assert len(sent) == 1, "once, in one piece, as nothing else is: smaller layers go with one PUT"
+    opened = [line for line in log.splitlines() if '"POST /v2/large/blobs/uploads/' in line]
+    assert len(opened) == 3, "two layers and the configuration"
+
+
 @pytest.mark.parametrize("compression", ["Gzip", "Zstd"])
 def test_several_platforms_in_one_image_and_both_compressions(registry: str, tmp_path: Path, base_archive: Path, compression: str) -> None:
     if compression == "Zstd":
