@@ -7,6 +7,7 @@ loaded in a thread while the SDK reads the schema.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -91,7 +92,11 @@ class _Handler:
     def prepare(self) -> None:
         """Load what real queries need in a thread, while the SDK reads the schema."""
         sys.setswitchinterval(_WHILE_LOADING)
-        threading.Thread(target=self._load, daemon=True, name="load").start()
+        threading.Thread(target=self._prepare, daemon=True, name="load").start()
+
+    def _prepare(self) -> None:
+        with contextlib.suppress(Exception):  # a session that ends at once refuses imports; what truly fails does so for the request too
+            self._load()
 
     def _load(self) -> None:
         from pocket.api import REGISTRY  # the largest import of a session

@@ -8,6 +8,10 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("shared machine", parent=settings.default, deadline=None)  # how long an example takes says nothing here
+settings.load_profile("shared machine")
 
 FOREIGN = (
     "CI",

@@ -93,6 +93,8 @@ def symlink(store: Store, base: Snapshot, target: str, link: str, owner: Owner =
     """Make a symlink; the target is not looked at."""
     if not target:
         raise TreeError(f"symlink {link}: the target must not be empty")
+    if "\0" in target:
+        raise TreeError(f"symlink {link}: the target holds a NUL byte")
     onto = _Onto(store, base)
     place = _beside(onto.view, link)
     if onto.view.get(place) is not None:

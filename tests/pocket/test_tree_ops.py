@@ -112,6 +112,12 @@ def test_writing_through_symlinks_stays_in_the_tree(store: Store, tmp_path: Path
     assert not (tmp_path / "secret").exists()
 
 
+@pytest.mark.parametrize(("target", "link"), [("a\0b", "link"), ("a", "li\0nk"), ("", "link")])
+def test_symlinks_that_no_file_system_can_hold_are_refused(store: Store, target: str, link: str) -> None:
+    with pytest.raises(TreeError, match="NUL|null|empty"):
+        ops.symlink(store, SCRATCH, target, link)
+
+
 def test_symlink_loops_end(store: Store) -> None:
     d = on(SCRATCH, ops.symlink(store, SCRATCH, "b", "a"))
     d = on(d, ops.symlink(store, d, "a", "b"))
