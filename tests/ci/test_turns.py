@@ -1,5 +1,6 @@
 """Turns within one run: how many at once, who goes first, and what is said to those who wait."""
 
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -77,7 +78,7 @@ async def test_one_gpu_for_two_stages(tmp_path: Path) -> None:
         await stages.until("first")
         tasks.start_soon(stages.stage, "second", GPU)
         await stages.until_waiting("second")
-        tasks.start_soon(lambda: stages.stage("other", Want(), ends=True))
+        tasks.start_soon(partial(stages.stage, "other", Want(), ends=True))
         await stages.until("other")  # needs no GPU, so nothing is in its way
         stages.end("second")
         stages.end("first")
@@ -90,10 +91,10 @@ async def test_the_model_that_was_used_last_goes_first_then_the_longest(tmp_path
     """Four stages of two models on one GPU: the models are switched once, not three times."""
     stages = Stages(turns(tmp_path))
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(lambda: stages.stage("a1", GPU, model="a"))
+        tasks.start_soon(partial(stages.stage, "a1", GPU, model="a"))
         await stages.until("a1")
         for name, model, weight in (("b1", "b", 9.0), ("b2", "b", 8.0), ("a2", "a", 1.0)):
-            tasks.start_soon(lambda name=name, model=model, weight=weight: stages.stage(name, GPU, model=model, weight=weight, ends=True))
+            tasks.start_soon(partial(stages.stage, name, GPU, model=model, weight=weight, ends=True))
         await stages.until_waiting("b1")
         stages.end("a1")
     assert stages.order == ["a1", "a2", "b1", "b2"]
@@ -103,7 +104,7 @@ async def test_a_model_returns_to_the_gpu_where_it_was(tmp_path: Path) -> None:
     stages = Stages(turns(tmp_path, cards=2))
     async with anyio.create_task_group() as tasks:
         for name in ("a", "b"):
-            tasks.start_soon(lambda name=name: stages.stage(name, GPU, model=name))
+            tasks.start_soon(partial(stages.stage, name, GPU, model=name))
             await stages.until(name)
         stages.end("a")
         stages.end("b")
@@ -117,9 +118,9 @@ async def test_who_needs_two_gets_two_though_others_need_one(tmp_path: Path) -> 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(stages.stage, "one", GPU)
         await stages.until("one")
-        tasks.start_soon(lambda: stages.stage("both", Want(gpus=2), weight=5.0, ends=True))
+        tasks.start_soon(partial(stages.stage, "both", Want(gpus=2), weight=5.0, ends=True))
         await stages.until_waiting("both")
-        tasks.start_soon(lambda: stages.stage("late", GPU, ends=True))
+        tasks.start_soon(partial(stages.stage, "late", GPU, ends=True))
         await anyio.lowlevel.checkpoint()
         stages.end("one")
     assert stages.order == ["one", "both", "late"]
