@@ -35,12 +35,10 @@ class Callers:
         except FileNotFoundError as error:
             raise failure(errno.EBADF) from error
 
-    def umask(self, pid: int) -> int:
-        """Return a process's file mode creation mask."""
-        for line in self._status(self._number(pid)):
-            if line.startswith("Umask:"):
-                return int(line.split()[1], 8)
-        return 0o022
+    def maker(self, pid: int) -> tuple[int, int]:
+        """Return (effective user id as this process's namespace has it, file mode creation mask) of a process."""
+        fields = dict(line.split(":", 1) for line in self._status(self._number(pid)) if line.startswith(("Uid:", "Umask:")))
+        return int(fields["Uid"].split()[1]), int(fields["Umask"], 8)
 
     def walk(self, pid: int, at: int, path: bytes, flags: int) -> int | None:
         """Open a path of a process, relative to one of its descriptors; None behind a link of procfs, such as /dev/stdout."""

@@ -43,17 +43,18 @@ def prepare(tier: Tier, nofile: tuple[int, int], *, insecure: bool) -> int | Non
                     linux.prctl(linux.PR_CAPBSET_DROP, bit)
                 except OSError:
                     break  # past the last capability of this kernel
-    return _filter() if tier.name == "single-uid" else None  # while CAP_SYS_ADMIN is there, which an insecure step needs for it
+    return None if tier.name == "root" else _filter(single=tier.name == "single-uid")  # while an insecure step has CAP_SYS_ADMIN for it
 
 
-def _filter() -> int | None:
+def _filter(*, single: bool) -> int | None:
     machine = os.uname().machine
-    if not (program := seccomp.program(machine, listened=True)):
+    if not (program := seccomp.program(machine, single=single, listened=True)):
         return None
     try:
         return linux.listen_seccomp(program)
     except OSError:  # a filter around this session has a listener already, and there can be one only
-        linux.set_seccomp(seccomp.program(machine, listened=False))
+        if program := seccomp.program(machine, single=single, listened=False):
+            linux.set_seccomp(program)
     return None
 
 

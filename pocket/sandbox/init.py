@@ -149,7 +149,7 @@ def _run(host: Host, request: Request, ground: rootfs.Ground, child: _Command | 
     linux.sethostname(spec.hostname)
     if child is None and not spec.no_init:
         child = _fork_command(host, insecure=spec.insecure)
-    uppers = Uppers(spec) if host.tier.name == "single-uid" else None
+    uppers = None if host.tier.name == "root" else Uppers(spec)
     root = rootfs.enter(spec, host.tier, ground)
     user = users.resolve(spec.user)
     streams, files = _terminal(user, host.tier) if spec.tty else _redirects(request, spec)
@@ -208,7 +208,7 @@ def _fork_command(host: Host, *, insecure: bool) -> _Command:
 
 def _hand_up(sock: socket.socket, listener: int | None, tier: Tier) -> None:
     """Give the filter's listener to the parent, which answers for it; also that there is none."""
-    if tier.name != "single-uid":
+    if tier.name == "root":
         return
     sock.sendmsg([b"filtered"], [] if listener is None else _rights([listener]))
     if listener is not None:
@@ -232,7 +232,7 @@ def _recorder_outside(host: Host, inside: socket.socket) -> Recorder | None:
     """Make the recorder of a command that is pid 1 itself, once its root stands; None when it does not come so far."""
     with inside:
         data, fds, _, _ = socket.recv_fds(inside, 1 << 20, _MOST_PLACES + 1, socket.MSG_CMSG_CLOEXEC)
-    if not data or host.tier.name != "single-uid":
+    if not data or host.tier.name == "root":
         return None
     user, places = marshal.loads(data)  # noqa: S302 - from the process that this one forked
     found = tuple(Place(device, target, shown, mount, upper) for (device, target, shown, mount), upper in zip(places, fds[1:], strict=True))

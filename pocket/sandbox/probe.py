@@ -112,7 +112,7 @@ def _tier() -> Probe:
         "single-uid": "single-uid: a user namespace with one id; owners are recorded, not enforced",
     }[tier.name]
     note = f" ({tier.note})" if tier.note else ""
-    fix = "for real owners: install uidmap, and add the user to /etc/subuid and /etc/subgid" if tier.name == "single-uid" else ""
+    fix = f"for real owners: {tier.remedy}" if tier.remedy else ""
     return Probe(name="tier", status="ok" if tier.name != "single-uid" else "info", detail=detail + note, fix=fix)
 
 
@@ -200,5 +200,8 @@ def _services() -> Probe:
     zygote.close()
     if outbound.startswith("none"):
         detail = f"services have addresses, but steps that use services reach nothing outside: {outbound}"
-        return Probe(name="services", status="info", detail=detail, fix="install slirp4netns or passt if such steps need the internet")
+        fix = "install slirp4netns or passt"
+        if "/dev/net/tun" in outbound:
+            fix = "let this user open /dev/net/tun (as root: modprobe tun; in a container: --device /dev/net/tun)"
+        return Probe(name="services", status="info", detail=detail, fix=f"{fix} if such steps need the internet")
     return Probe(name="services", status="ok", detail=f"services have addresses; {outbound} leads outside")

@@ -1,6 +1,6 @@
-"""Owners that a step gives away in the single-uid tier, written down while it runs.
+"""Owners that a step gives away where there is one id, and devices that it makes in a user namespace, written down while it runs.
 
-The filter of that tier (`pocket.sandbox.seccomp`) stops a thread that calls chown, getgroups or mknod for a device, and the process
+The filter of these tiers (`pocket.sandbox.seccomp`) stops a thread that calls chown, getgroups or mknod for a device, and the process
 that watches the command answers in the kernel's stead: it finds the file as the caller would, has the kernel copy it up, and notes
 which inode of the upper directory is to belong to whom. Inodes, not paths: they survive renames and further names, and are gone when
 the file is gone. What a step sees of owners does not change; the commit, and so every image and every later layer, has them true.
@@ -173,7 +173,8 @@ class Recorder:
     def _device(self, call: _Call, at: int, address: int, mode: int, number: int) -> None:
         """Make an empty file in place of a device, and note which one it stands for."""
         number &= 0xFFFFFFFF
-        if self._user.uid or not number:
+        maker, umask = self._callers.maker(call.pid)
+        if self._user.uid or maker or not number:
             raise failure(errno.EPERM)  # 0:0 is overlayfs's own mark of a deletion
         path = linux.read_string(call.pid, address)
         parent, _, name = path.rstrip(b"/").rpartition(b"/")
@@ -185,7 +186,7 @@ class Recorder:
         finally:
             os.close(folder)
         try:
-            os.fchmod(made, mode & 0o7777 & ~self._callers.umask(call.pid))
+            os.fchmod(made, mode & 0o7777 & ~umask)
             if (place := self._place(made)) is not None:
                 kind = "c" if stat.S_ISCHR(mode) else "b"
                 self._notes[self._identity(place, made)] = (-1, -1, f"{kind}{os.major(number)}:{os.minor(number)}")

@@ -1,9 +1,10 @@
-"""The filter of the single-uid tier: calls that can only fail with one id are answered by us instead of the kernel.
+"""The filter of the tiers with a user namespace: calls that can only fail there are answered by us instead of the kernel.
 
-chown and setgroups to anything but the one id fail with EINVAL or EPERM there, device nodes cannot be made, and package managers
-give up. The filter hands the chown family, getgroups and mknod of devices to the container's first process (`pocket.sandbox.record`),
-which remembers the owners as data of the store; every other call takes its usual way at its usual speed. setgroups answers "done".
-Where nobody can listen (a kernel before 5.5, a filter around ours that has a listener), chown answers "done" and getgroups "none".
+With one id, chown and setgroups to anything but it fail with EINVAL or EPERM, device nodes cannot be made, and package managers give up.
+The filter hands the chown family, getgroups and mknod of devices to the container's first process (`pocket.sandbox.record`), which
+remembers the owners as data of the store; every other call takes its usual way at its usual speed. setgroups answers "done". Where
+nobody can listen (a kernel before 5.5, a filter around ours that has a listener), chown answers "done" and getgroups "none".
+With a range of ids only devices are left to us; without a listener there is then no filter.
 setuid and its like are not faked: apt reads the id back and aborts.
 The filter also knows the 32-bit calls of each machine, so that 32-bit helpers behave the same.
 """
@@ -46,17 +47,19 @@ def name(machine: str, audit: int, number: int) -> str:
 
 
 @cache
-def program(machine: str, *, listened: bool) -> bytes:
-    """Return the BPF program for a machine (`uname -m`); empty for one whose calls are not known here.
+def program(machine: str, *, single: bool, listened: bool) -> bytes:
+    """Return the BPF program for a machine (`uname -m`); empty when there is nothing to filter, or its calls are not known here.
 
-    listened: somebody will answer the calls that are handed over; a call that nobody can answer fails.
+    single: there is one id only. listened: somebody will answer the calls that are handed over; a call that nobody can answer fails.
     """
     blocks = []
-    for audit, calls in _CALLS.get(machine, {}).items():
+    for audit, calls in _CALLS.get(machine, {}).items() if single or listened else ():
         body = [_op(_LOAD, _NUMBER_AT)]
         if audit == _AUDIT_X86_64:
             body.append(_op(_AND, ~_X32 & 0xFFFFFFFF))
         for number, called in calls.items():
+            if not single and not called.startswith("mknod"):
+                continue
             action = b"".join(_action(called, listened=listened))
             body.append(_jump(_EQUAL, number, 0, len(action) // 8) + action)
         block = b"".join(body) + _op(_RETURN, _ALLOW)

@@ -25,11 +25,12 @@ _ROOT_RANGE = (100_000, 65_536)  # what distributions give the first user; for r
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tier:
-    """The tier in use. `ids` is how many user ids exist in it; `note` says why a better tier was not taken."""
+    """The tier in use. `ids` is how many user ids exist in it; `note` says why a better tier was not taken, `remedy` what to change."""
 
     name: TierName
     ids: int
     note: str = ""
+    remedy: str = ""
 
     @property
     def userxattr(self) -> bool:
@@ -59,51 +60,66 @@ def _existing() -> Tier:
     if ids >= 2**32 - 1:
         return Tier(name="root", ids=ids)
     # Root of a container engine's user namespace: trusted.* attributes are refused there, as in a namespace of our own.
-    return Tier(name="subuid" if ids > 1 else "single-uid", ids=ids, note="inside a user namespace that was there before")
+    remedy = "" if ids > 1 else "make the namespace around pocket with a range of ids, or run pocket outside it"
+    return Tier(name="subuid" if ids > 1 else "single-uid", ids=ids, note="inside a user namespace that was there before", remedy=remedy)
 
 
 def _enter(*, single: bool, must: bool) -> Tier:
     uid, gid = os.geteuid(), os.getegid()
-    ranges, note = (None, "") if single else _ranges(uid)
-    if must and ranges is None:
-        raise SandboxError(f"the subuid tier cannot be used: {note}", hint="unset POCKET_TIER to fall back to a single id")
-    if ranges is None:
+    if single:
         _unshare_user()
         _map_single(uid, gid)
-        return Tier(name="single-uid", ids=1, note=note)
+        return Tier(name="single-uid", ids=1, note="POCKET_TIER asks for it", remedy="unset POCKET_TIER")
+    ranges, note, remedy = _ranges(uid)
+    if ranges is None:
+        if must:
+            raise _no_subuid(note, remedy)
+        _unshare_user()
+        _map_single(uid, gid)
+        return Tier(name="single-uid", ids=1, note=note, remedy=remedy)
     problem = _map_ranges(uid, gid, ranges)
+    remedy = "newuidmap and newgidmap must be setuid root (or have the capability), also in containers: no --security-opt no-new-privileges"
     if problem and must:
-        raise SandboxError(f"the subuid tier cannot be used: {problem}", hint="unset POCKET_TIER to fall back to a single id")
+        raise _no_subuid(problem, remedy)
     if problem:
         _map_single(uid, gid)
-        return Tier(name="single-uid", ids=1, note=problem)
+        return Tier(name="single-uid", ids=1, note=problem, remedy=remedy)
     return Tier(name="subuid", ids=1 + ranges[0][1])
 
 
-def _ranges(uid: int) -> tuple[tuple[tuple[int, int], tuple[int, int]] | None, str]:
-    """Return the user's subordinate (uid range, gid range), or None and what is missing."""
+def _no_subuid(note: str, remedy: str) -> SandboxError:
+    return SandboxError(f"the subuid tier cannot be used: {note}", hint=f"{remedy}; or unset POCKET_TIER to fall back to a single id")
+
+
+def _ranges(uid: int) -> tuple[tuple[tuple[int, int], tuple[int, int]] | None, str, str]:
+    """Return the user's subordinate (uid range, gid range), "" and ""; or None, what is missing and what to do."""
     import shutil  # only here: not every tier needs it, and every session waits for what is loaded
 
     root = uid == 0
-    if not root and not (shutil.which("newuidmap") and shutil.which("newgidmap")):
-        return None, "newuidmap is not installed (package uidmap)"
-    found = []
-    for kind in ("subuid", "subgid"):
-        span = subordinate(Path("/etc") / kind, uid) or (_ROOT_RANGE if root else None)
-        if span is None:
-            return None, f"no subordinate ids in /etc/{kind}"
-        found.append(span)
-    return (found[0], found[1]), ""
+    missing = [name for name in ("newuidmap", "newgidmap") if shutil.which(name) is None]
+    if missing and not root:
+        return None, f"{missing[0]} is not in PATH", "install it (Debian, Ubuntu: apt install uidmap; Fedora: shadow-utils)"
+    uids, gids = (subordinate(Path("/etc", kind), uid) or (_ROOT_RANGE if root else None) for kind in ("subuid", "subgid"))
+    if uids is not None and gids is not None:
+        return (uids, gids), "", ""
+    absent = [kind for kind, span in (("subuid", uids), ("subgid", gids)) if span is None]
+    add = " ".join(f"--add-{kind}s 100000-165535" for kind in absent)
+    files = " and ".join(f"/etc/{kind}" for kind in absent)
+    return None, f"no subordinate ids for {_name(uid)} in {files}", f"usermod {add} {_name(uid)} (as root; any ranges that are free)"
+
+
+def _name(uid: int) -> str:
+    import pwd  # as above
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def subordinate(path: Path, uid: int) -> tuple[int, int] | None:
     """Return the first (start, count) that /etc/subuid or /etc/subgid, given as `path`, gives a user; None without one."""
-    import pwd  # as above
-
-    try:
-        names = {str(uid), pwd.getpwuid(uid).pw_name}
-    except KeyError:
-        names = {str(uid)}
+    names = {str(uid), _name(uid)}
     try:
         lines = path.read_text().splitlines()
     except OSError:

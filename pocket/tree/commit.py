@@ -88,7 +88,7 @@ class _Scan:
         if path in self.drop and entry.kind == "f" and entry.size == 0:
             os.unlink(place)
             return False
-        if not self.true_owners and (device := self.ownership.device(place, st)):
+        if device := self.ownership.device(place, st):
             os.unlink(place)  # as for a device of a pulled image, the index alone knows it
             self.index[path] = entry._replace(kind=device[0], target=device[1:])
             return True

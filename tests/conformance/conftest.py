@@ -1,4 +1,7 @@
-"""One session per account for all cases of a worker: as root and as an ordinary user, or of the engine that the environment names."""
+"""One session per account for all cases of a worker, or one of the engine that the environment names.
+
+The accounts: root, an ordinary user, and one with subordinate ids.
+"""
 
 import shutil
 import subprocess
@@ -7,14 +10,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import subordinate
 from accounts import names
 from busybox_image import make_base
 from engines import NAMED, Engine, start
 from persons import person
 
+_MORE = [subordinate.NAME] if names()[0] == "root" else []
+
 
 def _parameter(name: str) -> object:
-    mark = pytest.mark.root if name == "root" else pytest.mark.rootless
+    mark = pytest.mark.rootless if name == "nobody" else pytest.mark.root  # only root can make the third
     return pytest.param(name, marks=[mark, pytest.mark.xdist_group(f"conformance-{name}")])
 
 
@@ -28,12 +34,15 @@ def homes() -> Iterator[Path]:
     shutil.rmtree(base, ignore_errors=True)
 
 
-@pytest.fixture(scope="session", params=["named"] if NAMED else [_parameter(name) for name in names()])
+@pytest.fixture(scope="session", params=["named"] if NAMED else [_parameter(n) for n in (*names(), *_MORE)])
 def engine(request: pytest.FixtureRequest, homes: Path) -> Iterator[Engine]:
     """Hold one session; it must end in order and without a traceback."""
+    if request.param == subordinate.NAME and (reason := subordinate.why_not()):
+        pytest.skip(reason)
     base = make_base(homes / f"{request.param}.tar")
     base.chmod(0o644)
     running = start(person(names()[0] if NAMED else request.param, homes / request.param), base)
+    assert request.param != subordinate.NAME or running.tier == "subuid"
     yield running
     running.process.communicate()
     assert running.process.returncode == 0

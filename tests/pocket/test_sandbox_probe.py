@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,88 @@ def test_a_tier_that_cannot_be_had_is_the_only_complaint(tmp_path: Path) -> None
     found = probes(tmp_path, "nonsense")
     assert [(p["name"], p["status"]) for p in found.values()] == [("kernel", "ok"), ("tier", "fail")]
     assert "use one of" in found["tier"]["fix"]
+
+
+def provoked(script: str, place: Path) -> dict[str, dict[str, str]]:
+    """Give what doctor finds for nobody, in surroundings that root makes; $DOCTOR, as nobody, ends the script, $PLACE is nobody's."""
+    if "nobody" not in tiers():
+        pytest.skip("only root can make the surroundings")
+    if reason := why_not("nobody"):
+        pytest.skip(reason)
+    place.chmod(0o777)
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PLACE": str(place), "CODE": CODE}
+    env["DOCTOR"] = "setpriv --reuid=nobody --regid=nogroup --clear-groups"
+    done = subprocess.run(["unshare", "--mount", "sh", "-euc", script], env=env, capture_output=True, text=True, check=False, cwd="/")
+    assert done.returncode == 0, done.stderr
+    return {p["name"]: p for p in json.loads(done.stdout)}
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """Give a directory that everybody can reach (pytest's own are closed to others)."""
+    with tempfile.TemporaryDirectory(prefix="doctor-", dir="/var/tmp") as name:
+        Path(name).chmod(0o777)
+        yield Path(name)
+
+
+def test_no_range_of_ids_says_which_to_add(place: Path) -> None:
+    script = (
+        'for f in subuid subgid; do : > "$PLACE/none"; mount --bind "$PLACE/none" /etc/$f; done; '
+        '$DOCTOR /usr/bin/python3 -c "$CODE" "$PLACE/c"'
+    )
+    tier = provoked(script, place)["tier"]
+    assert tier["status"] == "info"
+    assert "no subordinate ids for nobody in /etc/subuid and /etc/subgid" in tier["detail"]
+    assert "usermod --add-subuids 100000-165535 --add-subgids 100000-165535 nobody" in tier["fix"]
+
+
+def test_a_range_without_the_program_for_it_names_the_package(place: Path) -> None:
+    tier = provoked('$DOCTOR env PATH="$PLACE" /usr/bin/python3 -c "$CODE" "$PLACE/c"', place)["tier"]
+    assert "newuidmap is not in PATH" in tier["detail"]
+    assert "apt install uidmap" in tier["fix"]
+
+
+def test_a_program_that_may_not_say_so_is_told(place: Path) -> None:
+    """A newuidmap without its privilege, as in a container that forbids new ones."""
+    script = (
+        'echo nobody:20000000:65536 > "$PLACE/ids"; for f in subuid subgid; do mount --bind "$PLACE/ids" /etc/$f; done; '
+        '$DOCTOR --no-new-privs /usr/bin/python3 -c "$CODE" "$PLACE/c"'
+    )
+    found = provoked(script, place)
+    assert "newuidmap failed" in found["tier"]["detail"]
+    assert "setuid root" in found["tier"]["fix"]
+    assert found["command"]["status"] == "ok"  # with one id, as said
+
+
+def test_no_user_namespace_is_left_to_have(place: Path) -> None:
+    script = (
+        '$DOCTOR unshare --user --map-root-user sh -c "echo 0 > /proc/sys/user/max_user_namespaces; '
+        "POCKET_TIER=single-uid exec /usr/bin/python3 -c '$CODE' $PLACE/c\""
+    )
+    found = provoked(script, place)
+    assert list(found) == ["kernel", "tier"]
+    assert found["tier"]["status"] == "fail"
+    assert "user.max_user_namespaces is reached" in found["tier"]["detail"]
+    assert "sysctl -w user.max_user_namespaces=" in found["tier"]["fix"]
+
+
+def test_a_cache_on_an_overlay_is_refused_and_the_advice_helps(place: Path) -> None:
+    mounted = (
+        'cd "$PLACE"; mkdir l u w m; mount -t overlay overlay -o lowerdir=l,upperdir=u,workdir=w m; chmod 777 m; '
+        '$DOCTOR env POCKET_TIER=single-uid /usr/bin/python3 -c "$CODE" "{}"'
+    )
+    found = provoked(mounted.format("$PLACE/m/c"), place)
+    assert found["cache"]["status"] == "fail"
+    assert "an overlay (a container's own root)" in found["cache"]["detail"]
+    assert "such as /dev/shm" in found["cache"]["fix"]
+    assert found["tier"]["fix"] == "for real owners: unset POCKET_TIER"
+
+
+def test_a_tmpfs_will_do_for_a_cache(place: Path) -> None:
+    found = provoked('mount -t tmpfs -o size=64m,mode=1777 t "$PLACE"; $DOCTOR /usr/bin/python3 -c "$CODE" "$PLACE/c"', place)
+    assert found["cache"]["status"] == "warn"  # works, but there is little room
+    assert "overlayfs works, but only" in found["cache"]["detail"]
+    assert found["command"]["status"] == "ok"
 
 
 def grouped(place: Path, groups: dict[str, dict[str, str]], own: str) -> Limits:

@@ -14,9 +14,9 @@ X86_64, I386, AARCH64, ARM, X32 = 0xC000003E, 0x40000003, 0xC00000B7, 0x40000028
 X86_64_X32 = -1  # the kernel has no number of its own for these
 
 
-def verdict(machine: str, audit: int, number: int, *args: int, listened: bool = True) -> int:
+def verdict(machine: str, audit: int, number: int, *args: int, listened: bool = True, single: bool = True) -> int:
     """Interpret the program for one system call."""
-    text = program(machine, listened=listened)
+    text = program(machine, single=single, listened=listened)
     code = [struct.unpack_from("=HBBI", text, at) for at in range(0, len(text), 8)]
     data = struct.pack("=II8x6Q", number, audit, *args, *[0] * (6 - len(args)))
     accumulator, at = 0, 0
@@ -74,5 +74,12 @@ def test_only_devices_are_made_by_somebody_else(machine: str, audit: int, number
 
 
 def test_an_unknown_machine_has_no_filter() -> None:
-    assert program("riscv64", listened=True) == b""
+    assert program("riscv64", single=True, listened=True) == b""
     assert name("riscv64", X86_64, 92) == ""
+
+
+def test_with_a_range_of_ids_only_devices_are_asked_for() -> None:
+    """Where nobody listens there is nothing to filter."""
+    assert program("x86_64", single=False, listened=False) == b""
+    asked = {n for n in range(600) if verdict("x86_64", X86_64, n, 0, 0o20644, 0o20644, single=False) == ASK}
+    assert asked == {133, 259}

@@ -140,5 +140,9 @@ def test_a_machine_that_hides_a_part_of_proc_is_worked_with_and_said_to_be() -> 
         done = box.sh("[ -d /proc/self ] && echo own; ls /proc/1/root/ >/dev/null 2>&1 || echo refused", user="app")
         assert done.outcome.notes == ("this machine allows no fresh /proc: the host's is shown, with the host's processes",)
         assert done.out == "own\nrefused\n"
+        # Owners are recorded all the same, though processes have other numbers in that /proc.
+        done = box.sh("mkdir /tmp/d; cd /tmp/d; echo > f; chown 3:4 f ../d; (cd ..; chown 5:6 d/f); chown 7 none")
+        assert sorted((uid, gid) for _, _, _, uid, gid, _ in done.outcome.owners) == [(3, 4), (5, 6)]
+        assert done.err == "chown: none: No such file or directory\n"
     finally:
         box.close()

@@ -45,12 +45,20 @@ class Account:
     name: str
     home: Path
     python: str
+    entry: pwd.struct_passwd | None = None  # for a user whom the machine does not know
+    become: tuple[str, ...] = ()  # the command that runs another one as this user, where that takes more than an id
 
     @property
     def other(self) -> pwd.struct_passwd | None:
         """Give the user to become, when it is not the one who runs the tests."""
-        entry = pwd.getpwnam(self.name)
+        entry = self.entry or pwd.getpwnam(self.name)
         return None if entry.pw_uid == os.geteuid() else entry
+
+    @property
+    def ids(self) -> dict[str, Any]:
+        """Give the options of a process that is this user."""
+        other = None if self.become else self.other
+        return {"user": other.pw_uid, "group": other.pw_gid, "extra_groups": []} if other else {}
 
     def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
         """Give what this person's shell would hold: no CI host, no engine, no cache but their own."""
@@ -71,10 +79,8 @@ class Account:
         """Start a command as this person, in a session of its own, both streams in one pipe."""
         if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # inherited from a shell's `&`; a person's terminal has it
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        other = self.other
-        ids: dict[str, Any] = {"user": other.pw_uid, "group": other.pw_gid, "extra_groups": []} if other else {}
         return subprocess.Popen(
-            command,
+            (*self.become, *command),
             cwd=cwd,
             env=self.environment(env),
             stdin=subprocess.DEVNULL,
@@ -82,7 +88,7 @@ class Account:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
-            **ids,
+            **self.ids,
         )
 
     def run(self, *command: str, cwd: Path, env: Mapping[str, str] | None = None, timeout: float = 900) -> Finished:
@@ -221,9 +227,9 @@ def python_of(name: str, home: Path, run: Account | None = None) -> str:
     named = os.environ.get(f"WEIGHBRIDGE_E2E_PYTHON_{name.upper()}")
     if named:
         return named
-    if pwd.getpwnam(name).pw_uid == os.geteuid():
-        return sys.executable
     account = run or Account(name, home, SYSTEM_PYTHON)
+    if account.other is None:
+        return sys.executable
     made = account.run(SYSTEM_PYTHON, "-m", "venv", "--without-pip", str(home / "venv"), cwd=home)
     assert made.code == 0, made.output
     requirements = ROOT / "constraints" / "run.txt"

@@ -36,29 +36,31 @@ Run = Callable[[Ctx], Awaitable[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A case and its answers: `single_uid` is the answer where the machine has only one user id to give."""
+    """A case and its answers: `rootless` is the answer of an ordinary user, `single_uid` where there is only one user id to give."""
 
     run: Run
     expected: Any
+    rootless: Any
     single_uid: Any
 
     def answer(self, tier: str) -> Any:
         """Give what an engine of a tier must answer."""
-        return self.single_uid if tier == "single-uid" else self.expected
+        return {"single-uid": self.single_uid, "subuid": self.rootless}.get(tier, self.expected)
 
 
 CASES: dict[str, Case] = {}
 _SAME = object()
 
 
-def case(expected: Any, *, single_uid: Any = _SAME) -> Callable[[Run], Run]:
+def case(expected: Any, *, rootless: Any = _SAME, single_uid: Any = _SAME) -> Callable[[Run], Run]:
     """Enter a function into the book under its name, with the answer it must give."""
 
     def enter(run: Run) -> Run:
         if run.__name__ in CASES:
             raise ValueError(f"two cases are called {run.__name__}")
         right = _wrapped(expected)
-        CASES[run.__name__] = Case(run, right, right if single_uid is _SAME else _wrapped(single_uid))
+        ordinary = right if rootless is _SAME else _wrapped(rootless)
+        CASES[run.__name__] = Case(run, right, ordinary, ordinary if single_uid is _SAME else _wrapped(single_uid))
         return run
 
     return enter

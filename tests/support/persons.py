@@ -8,9 +8,10 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import subordinate
 from accounts import ROOT, Account, python_of
 
 _IMPORTS = "import dagger, dockerfile, graphql, httpx, opentelemetry.proto, pathspec, sys; assert sys.version_info[:2] == {}"
@@ -41,9 +42,9 @@ class Person:
 
     def popen(self, *argv: str, **options: object) -> "subprocess.Popen[str]":
         """Start a program as this person."""
-        other = self.account.other
-        ids = {"user": other.pw_uid, "group": other.pw_gid, "extra_groups": []} if other else {}
-        return subprocess.Popen(argv, text=True, cwd=self.account.home, env=self.environment, **ids, **options)  # type: ignore[call-overload,no-any-return]
+        options |= self.account.ids
+        command = (*self.account.become, *argv)
+        return subprocess.Popen(command, text=True, cwd=self.account.home, env=self.environment, **options)  # type: ignore[call-overload,no-any-return]
 
     def tier(self) -> str:
         """Ask pocket which tier this person gets."""
@@ -55,8 +56,8 @@ class Person:
 
 def person(name: str, home: Path) -> Person:
     """Make somebody with a new home; the directory above must be one that they can reach."""
+    account = subordinate.account(home, sys.executable) if name == subordinate.NAME else Account(name, home, sys.executable)
     home.mkdir()
-    account = Account(name, home, sys.executable)
     if account.other is None:
         return Person(account, ROOT, "")
     account.own(home)
@@ -65,7 +66,7 @@ def person(name: str, home: Path) -> Person:
         shutil.copytree(ROOT / part, code / part, ignore=shutil.ignore_patterns("__pycache__"))
     account.own(code)
     python, packages = _interpreter(account)
-    return Person(Account(name, home, python), code, packages)
+    return Person(replace(account, python=python), code, packages)
 
 
 def _interpreter(account: Account) -> tuple[str, str]:
