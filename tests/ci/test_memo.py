@@ -2,6 +2,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pipelines import CONFIG, Pipeline, passing, statuses
 
 from ci.inputs import Inputs
 from ci.memo import Entry, Memo, digests_of
@@ -87,3 +88,18 @@ def test_a_base_is_remembered_while_its_archive_is_there(memo: Memo, tmp_path: P
     assert memo.base("another") is None
     archive.unlink()
     assert memo.base("question") is None
+
+
+def test_a_secret_in_a_result_is_in_neither_cache_nor_record(tmp_path: Path) -> None:
+    pipeline = Pipeline.at(tmp_path)
+    (pipeline.root / "token.txt").write_text("correct-horse")
+    config = pipeline.root / "configs" / "pipeline.yaml"
+    config.write_text(f"{CONFIG}secrets:\n  NAME: {{file: token.txt, stages: [test]}}\n")
+    pipeline.add("test", passing("logged in with correct-horse", digest="correct-horse"))
+    record = pipeline.run()
+    assert record.stages["test"].status == "passed"
+    for directory in (pipeline.cache, record.directory):
+        kept = [path for path in directory.rglob("*") if path.is_file()]
+        assert kept
+        assert [path for path in kept if b"correct-horse" in path.read_bytes()] == []
+    assert statuses(pipeline.run()) == {"test": "reused"}
