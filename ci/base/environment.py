@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import dagger
 
 PLACE = "/run/weighbridge"
+_OURS = ("PIP_DISABLE_PIP_VERSION_CHECK", "PIP_NO_INPUT")
 _CA_VARIABLES = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _SYSTEM_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem")
 _PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy")
@@ -69,6 +70,43 @@ class Machine:
         if any("INDEX" in name for name in self.secret) or self.links or self.netrc:
             names.append("package index")
         return ", ".join(names) or "nothing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passed:
+    """One setting of the machine that steps get."""
+
+    name: str
+    """The variable, or what the file is."""
+    shown: str
+    """What may be told of its value: a host at most, never credentials."""
+    steps: str = "the steps of build and test that install requirements"
+    """Which steps get it."""
+
+
+def passthrough(machine: Machine | None = None) -> tuple[Passed, ...]:
+    """Return what steps get of this machine; what is not set is not named."""
+    machine = detect() if machine is None else machine
+    found = [Passed(name=name, shown=_told(value)) for name, value in sorted(machine.secret.items())]
+    found += [Passed(name=name, shown=value) for name, value in sorted(machine.plain.items()) if name not in _OURS]
+    if machine.ca_bundle:
+        found.append(Passed(name="CA bundle", shown=f"{len(_CERTIFICATE.findall(machine.ca_bundle))} certificates"))
+    if machine.netrc:
+        found.append(Passed(name="netrc", shown="a file with credentials"))
+    return (*found, *(Passed(name="find-links", shown="a directory of this machine") for _ in machine.links))
+
+
+def _told(value: str) -> str:
+    """Return the hosts of a value; what is no plain address is not told."""
+    told = []
+    for part in value.replace(",", " ").split():
+        try:
+            split = urlsplit(part if "//" in part else f"//{part}")
+            credentials = " with credentials" if split.username or split.password else ""
+            told.append(f"{split.hostname or '(not shown)'}{credentials}")
+        except ValueError:
+            told.append("(not shown)")
+    return ", ".join(told)
 
 
 def detect(environ: Mapping[str, str] | None = None, *, system_bundles: tuple[str, ...] = _SYSTEM_BUNDLES) -> Machine:

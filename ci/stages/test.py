@@ -16,9 +16,10 @@ from dagger import ReturnType
 
 from ci.causes import hint_of
 from ci.failures import ended_with, hint_for
-from ci.stage import Context, Finding, StageFailed, StageResult
+from ci.stage import Context, Finding, StageFailed, StageResult, files_of
 from ci.stages import common, test_files
 from ci.stages.common import host_tree
+from ci.stages.places import from_root
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,6 +54,8 @@ async def run(ctx: Context, needs: Mapping[str, Any]) -> Result:  # noqa: ARG001
     code, output, reports, container = await _pytest(ctx)
     report = read_junit(reports / "junit.xml", ctx.config.subject.path)
     covered = read_coverage(reports / "coverage.xml")
+    prefix = "".join(files_of(ctx.config, ""))
+    from_root(reports / "junit.xml", reports / "coverage.xml", subject=ctx.subject, prefix=prefix, workdir=ctx.config.build.workdir)
     tail = "\n".join(output.rstrip().splitlines()[-_TAIL_LINES:])
     if report.failed:
         first = report.findings[0].name.rpartition("::")[2].partition("[")[0] if report.findings else ""

@@ -6,7 +6,7 @@ from pathlib import Path
 import certifi
 import pytest
 
-from ci.base.environment import PLACE, Machine, _files, _plain_variables, _secret_variables, detect
+from ci.base.environment import PLACE, Machine, _files, _plain_variables, _secret_variables, detect, passthrough
 
 OWN_CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIBprivate0000\n-----END CERTIFICATE-----\n"
 
@@ -82,3 +82,30 @@ def test_nothing_secret_shows_in_words(home: dict[str, str], tmp_path: Path) -> 
 
 def test_find_links_without_directories_stay_secret() -> None:
     assert _secret_variables(Machine(secret={"PIP_FIND_LINKS": "https://links.example"})) == {"PIP_FIND_LINKS": "https://links.example"}
+
+
+def test_what_is_passed_on_is_told_without_credentials() -> None:
+    """Names, hosts and counts; of a value with a user in it the host alone."""
+    pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+    machine = Machine(
+        secret={
+            "https_proxy": "http://me:hunter2@proxy.example:8080",
+            "no_proxy": "localhost,10.0.0.1",
+            "PIP_INDEX_URL": "https://[broken",
+        },
+        plain={"PIP_NO_INPUT": "1", "PIP_TIMEOUT": "60"},
+        ca_bundle=pem,
+        netrc="machine x login me password hunter2",
+        links=(Path("/somewhere/private"),),
+    )
+    told = {one.name: one.shown for one in passthrough(machine)}
+    assert told == {
+        "https_proxy": "proxy.example with credentials",
+        "no_proxy": "localhost, 10.0.0.1",
+        "PIP_INDEX_URL": "(not shown)",
+        "PIP_TIMEOUT": "60",
+        "CA bundle": "1 certificates",
+        "netrc": "a file with credentials",
+        "find-links": "a directory of this machine",
+    }
+    assert passthrough(Machine()) == ()
