@@ -182,3 +182,35 @@ def test_what_never_became_known_is_not_claimed(pipeline: Pipeline) -> None:
     execute(replace(pipeline.request(), resolve_base=refuse), Plain(stream))
     assert "not needed" not in "".join(line for line in stream.getvalue().splitlines() if line.startswith("base"))
     assert "no registry, no Python to copy" in stream.getvalue()
+
+
+def test_what_a_stage_waits_for_and_what_concerns_the_run_is_printed_unless_quiet(pipeline: Pipeline) -> None:
+    record = pipeline.run()
+    for quiet, shown in ((False, [" … build                     waits for GPU 0", " ! the budget is at risk"]), (True, [])):
+        stream = io.StringIO()
+        plain = Plain(stream, quiet=quiet)
+        for tell in (plain.began, plain.engine, plain.base):
+            tell(record)
+        before = len(stream.getvalue().splitlines())
+        plain.noted(record.stages["build"], "waits for GPU 0")
+        plain.noted(None, "the budget is at risk")
+        plain._over.set()
+        assert stream.getvalue().splitlines()[before:] == shown
+
+
+def test_on_a_terminal_a_waiting_stage_says_for_what_in_its_row(pipeline: Pipeline) -> None:
+    from rich.console import Console
+
+    from ci.report.live import Live
+
+    record = pipeline.run()
+    record.stages["push"].status = "waiting"
+    live = Live(io.StringIO(), colour=False)
+    live.began(record)
+    live.noted(record.stages["push"], "waits for GPU 0: held by evaluate")
+    live.noted(None, "the budget is at risk")
+    out = io.StringIO()
+    Console(file=out, width=120).print(live)
+    live.finished(record)
+    assert "note     the budget is at risk" in out.getvalue()
+    assert re.search(r"^ ◦ push +waits for GPU 0: held by evaluate$", out.getvalue().replace(" \n", "\n"), re.MULTILINE)

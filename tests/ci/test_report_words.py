@@ -5,7 +5,7 @@ from pipelines import Pipeline, passing
 
 from ci.facts import Facts
 from ci.plan import make_plan
-from ci.record import Failure, RunRecord, StageEntry
+from ci.record import Attempt, Failure, RunRecord, StageEntry
 from ci.report import words
 from ci.stage import Finding
 
@@ -138,3 +138,26 @@ def test_nothing_changed_names_the_run_that_did_the_work(record: RunRecord) -> N
     assert words.nothing_changed(record) == (
         "weighbridge 0.1.0 · small @ 4f1c2ab · nothing changed since run 20261121-014508 (passed): 4 stages reused in 0.2 s"
     )
+
+
+def test_the_plan_says_what_the_run_may_take_and_will_probably_take(record: RunRecord) -> None:
+    record.budget = {"minutes": 10.0, "expected": 100.0, "unknown": []}
+    assert words.plan(record) == "plan     validate · build · test · push    budget 10 min, expected 1 min 40 s"
+    record.budget = {"minutes": 0, "expected": 5.0, "unknown": ["push"]}
+    assert words.plan(record).endswith("    expected at least 5.0 s")
+
+
+def test_what_a_stage_met_besides_its_work_is_in_its_line() -> None:
+    tried = [Attempt(number=1, seconds=1.0, message="503")]
+    entry = StageEntry(name="push", status="passed", seconds=2.0, summary="pushed", attempts=tried, waited=12.04, waited_for="GPU 0")
+    assert words.stage(entry, 5) == " ✓ push       2.0 s   pushed · attempt 2 · waited 12.0 s"
+
+
+def test_an_exceeded_budget_says_what_took_the_time_and_what_to_do(record: RunRecord) -> None:
+    record.exit, record.status = 6, "budget"
+    record.stages["build"].status = "cancelled"
+    record.budget = {"minutes": 10.0, "spent": ["build         9 min 59 s   still at work"]}
+    lines = words.end(record)
+    assert lines[0] == "stopped: the time budget of 10 min was exceeded (exit 6). Cancelled: build."
+    assert lines[1:4] == ["", "   what took the time", "     build         9 min 59 s   still at work"]
+    assert [line for line in lines if "--budget 20" in line]
