@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from ci.config.load import load
 from ci.config.model import Config
 from ci.custom import all_stages
 from ci.errors import UsageError
+from ci.stage import StageFailed
 from ci.stages import STAGES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -133,3 +135,17 @@ def test_it_runs_fails_and_is_reused_like_the_others(root: Path) -> None:
     module = root / "own_checks" / "licences.py"
     module.write_text(MODULE.replace("SPDX", "SPDX-License"))
     assert run(root)[1]["status"] == "passed"
+
+
+async def test_the_example_of_the_reference_is_one(root: Path) -> None:
+    text = (ROOT / "docs" / "reference.md").read_text().split("## Stages of your own")[1]
+    (root / "own_checks" / "example.py").write_text(text.split("```python\n")[1].split("```")[0])
+    stages = all_stages(config(root, '{licences: {use: "own_checks.example:Licences", before: [push]}}'), root)
+    example = stages["licences"].load()
+    (root / "src").mkdir()
+    (root / "src" / "a.py").write_text("# SPDX-License-Identifier: MIT\n")
+    context = SimpleNamespace(subject=root)
+    assert (await example.run(context, {})).summary == "every file names its licence"  # type: ignore[arg-type]
+    (root / "src" / "b.py").write_text("")
+    with pytest.raises(StageFailed, match=r"b\.py names no licence"):
+        await example.run(context, {})  # type: ignore[arg-type]
