@@ -49,6 +49,7 @@ def _found(scan: Mapping[str, Any]) -> str:
     more = len(result.get("findings") or ()) - len(rows)
     notes = "".join(f"\nnot checked: {_text(note)}\n" for note in result.get("notes") or ())
     listed = _table(["severity", "place", "rule", "what"], rows) if rows else ""
+    listed = f"### {_text(scan['name'])} found\n\n{listed}" if rows else ""
     return listed + (f"\nand {more} more\n" if more > 0 else "") + notes
 
 

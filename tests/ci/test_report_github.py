@@ -187,6 +187,7 @@ def test_the_summary_shows_what_the_scan_found(pipeline: Pipeline) -> None:
     record, _ = shown(_scanned(pipeline), {})
     page = ET.fromstring(f"<page>{_rendered(summary(record.to_json(), record.directory))}</page>")
     _, found = page.iter("table")
+    assert [heading.text for heading in page.iter("h3")] == ["scan found"]
     assert ["".join(cell.itertext()) for cell in list(found.iter("tr"))[2]] == ["medium", "deploy.sh:2", "secret:GitHub Token", "a token"]
     assert "not checked: advisories: nobody | answered" in "".join(page.itertext())
 

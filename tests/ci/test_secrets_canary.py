@@ -95,22 +95,14 @@ def test_the_canary_is_nowhere(repository: Path, tmp_path: Path) -> None:
             "PYTHONPATH": str(ROOT),
             "OTEL_EXPORTER_OTLP_ENDPOINT": collector.address,
         }
-        run = subprocess.Popen(
-            [sys.executable, "-m", "ci", "run", "--only", "test"],
-            cwd=repository,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        with open(tmp_path / "said", "wb") as said:  # noqa: PTH123  read from the pipe below
-            assert run.stdout is not None
-            os.set_blocking(run.stdout.fileno(), False)
+        with (tmp_path / "said").open("wb") as said:
+            run = subprocess.Popen(
+                [sys.executable, "-m", "ci", "run", "--only", "test"], cwd=repository, env=environment, stdout=said, stderr=said
+            )
             while run.poll() is None:
+                held |= _holders(run.pid)
                 with suppress(subprocess.TimeoutExpired):
                     run.wait(0.1)
-                said.write(run.stdout.read() or b"")
-                held |= _holders(run.pid)
-            said.write(run.stdout.read() or b"")
         spans = b"".join(span.SerializeToString() for span in collector.spans)
     output = (tmp_path / "said").read_bytes()
     assert run.returncode == 1, output.decode()

@@ -2,12 +2,16 @@
 
 import json
 import os
+import re
 import subprocess
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
 import yaml
 from accounts import BRANCH, Account, Checkout, Finished, clone, names
+from markdown_it import MarkdownIt
+from prometheus_client.parser import text_string_to_metric_families
 
 # Each host installs anew, which takes longer than all that is asked here; the ordinary user is the harder case.
 pytestmark = pytest.mark.parametrize("account", [pytest.param(names()[-1], marks=pytest.mark.xdist_group(names()[-1]))], indirect=True)
@@ -107,3 +111,34 @@ def test_what_is_uploaded_is_there(github: Checkout) -> None:
     artifacts = yaml.safe_load((github.root / ".gitlab-ci.yml").read_text())["weighbridge"]["artifacts"]
     wanted = [artifacts["reports"]["junit"], artifacts["reports"]["coverage_report"]["path"]]
     assert all(sorted(Path(github.root).glob(pattern)) for pattern in wanted)
+
+
+def _reports(checkout: Checkout) -> dict[str, Path]:
+    """Give kind → file for what .gitlab-ci.yml hands to GitLab, as its runner finds the files."""
+    reports = yaml.safe_load((checkout.root / ".gitlab-ci.yml").read_text())["weighbridge"]["artifacts"]["reports"]
+    patterns = {kind: report if isinstance(report, str) else report["path"] for kind, report in reports.items()}
+    return {kind: found for kind, pattern in patterns.items() for found in checkout.root.glob(pattern)}
+
+
+def test_what_gitlab_reads_is_there_and_valid(gitlab: Checkout) -> None:
+    reports = _reports(gitlab)
+    assert set(reports) == {"junit", "coverage_report", "metrics", "dotenv", "codequality"}
+    cases = list(ET.parse(reports["junit"]).iter("testcase"))
+    assert cases
+    assert all((gitlab.root / case.get("file", "none")).is_file() for case in cases)
+    covered = [element.get("filename", "none") for element in ET.parse(reports["coverage_report"]).iter("class")]
+    assert covered
+    assert all((gitlab.root / name).is_file() for name in covered)
+    metrics = reports["metrics"].read_text().replace("# EOF\n", "")
+    samples = {sample.name for family in text_string_to_metric_families(metrics) for sample in family.samples}
+    assert {"weighbridge_seconds", "weighbridge_coverage_percent", "weighbridge_score", "weighbridge_scan_findings"} <= samples
+    variables = dict(line.split("=", 1) for line in reports["dotenv"].read_text().splitlines())
+    assert variables["WEIGHBRIDGE_STATUS"] == "passed"
+    assert variables["WEIGHBRIDGE_IMAGE"].startswith("sha256:")
+    assert isinstance(json.loads(reports["codequality"].read_text()), list)
+
+
+def test_github_s_summary_is_a_table_of_all_stages(github: Checkout, account: Account) -> None:
+    page = MarkdownIt("commonmark").enable("table").render((account.home / "github-files" / "summary").read_text())
+    rows = re.findall(r"<td><strong>(\w+)</strong></td>", page)
+    assert rows == [stage["name"] for stage in github.record()["stages"]]
