@@ -89,7 +89,7 @@ def test_it_comes_after_what_it_needs_and_before_who_waits_for_it(root: Path) ->
     assert names.index("own_licences") < names.index("package")
     assert names[-1] == "late"
     assert stages["package"].needs == (*STAGES["package"].needs, "own_licences")
-    assert STAGES["package"].needs == ("build", "evaluate")
+    assert "own_licences" not in STAGES["package"].needs
 
 
 @pytest.mark.parametrize(
