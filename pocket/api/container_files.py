@@ -11,9 +11,9 @@ from pocket.api.core import leaf_of, ref_of
 from pocket.api.registry import field
 from pocket.api.trees import exists_in, require_directory, require_file, stat_in
 from pocket.errors import TreeError
-from pocket.graph import Leaf, Ref, Tree
+from pocket.graph import Leaf, Node, Ref, Tree
 from pocket.ops import edits
-from pocket.ops.edit import SCRATCH_REF, Apply, edit
+from pocket.ops.edit import SCRATCH_REF, Apply, Scratch, edit
 from pocket.tree.query import Stat
 from pocket.values import Container, MountPoint
 
@@ -156,7 +156,8 @@ def rootfs(_: Engine, c: Container) -> Tree:
 
 @field("Container", "withRootfs")
 def with_rootfs(_: Engine, c: Container, directory: Obj) -> Container:
-    return c.change(rootfs=ref_of(directory.state))
+    ref = ref_of(directory.state)
+    return c.change(rootfs=Ref(Node(Scratch())) if ref is SCRATCH_REF else ref)  # a file system that is empty is one all the same
 
 
 @field("Container", "directory")

@@ -79,9 +79,15 @@ def _host(address: str) -> str:
 
 
 def _variants(c: Container, others: list[Obj]) -> tuple[Container, ...]:
-    """Give the containers of an image: one per platform; the receiver counts unless it is empty."""
-    own = () if others and c.rootfs is SCRATCH_REF else (c,)
-    return (*own, *(o.state for o in others))
+    """Give the containers of an image, one per platform; one that never got a file system does not count.
+
+    Raises:
+        PocketError: none is left.
+    """
+    found = tuple(one for one in (c, *(o.state for o in others)) if one.rootfs is not SCRATCH_REF)
+    if not found:
+        raise PocketError("no containers to export")
+    return found
 
 
 def _compression(forced: str | None) -> Compression:

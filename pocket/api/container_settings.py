@@ -118,7 +118,8 @@ def user(_: Engine, c: Container) -> str:
 
 @field("Container", "withWorkdir")
 def with_workdir(_: Engine, c: Container, path: str, expand: bool) -> Container:
-    return c.configure(workdir=c.resolve(c.expand(path) if expand else path))
+    path = c.expand(path) if expand else path
+    return c.configure(workdir=path if path.startswith("/") else c.resolve(path))  # an absolute one is kept as it was written
 
 
 @field("Container", "withoutWorkdir")

@@ -31,7 +31,7 @@ def _edit(tree: Tree, kind: str, apply: Apply, *sources: Tree | Leaf, **options:
 
 
 def _basename(tree: Tree) -> str:
-    return posixpath.basename(tree.path) or tree.name
+    return tree.name or posixpath.basename(tree.path)
 
 
 def _rooted(path: str) -> str:
@@ -58,9 +58,9 @@ def with_directory(
     _: Engine, d: Tree, path: str, source: Obj, exclude: list[str], include: list[str], gitignore: bool, owner: str,
     permissions: int | None = None,
 ) -> Tree:  # fmt: skip
-    del permissions  # the Dagger engine takes it and changes nothing
     src: Tree = source.state
-    options: dict[str, Any] = {"src_path": src.path, "dest": _rooted(path), "include": include, "exclude": exclude, "gitignore": gitignore}
+    filters: dict[str, Any] = {"include": include, "exclude": exclude, "gitignore": gitignore}
+    options: dict[str, Any] = {"src_path": src.path, "dest": _rooted(path), "permissions": permissions, **filters}
     return _edit(d, "copy_tree", edits.copy_tree, src, owner=owner, **options)
 
 

@@ -35,7 +35,8 @@ async def require_directory(e: Engine, tree: Tree, shown: str) -> Tree:
     node = _found(await view(e, tree), tree.path, shown)
     if node.entry.kind != "d":
         raise TreeError(f"path {shown} is a file, not a directory")
-    return Tree(tree.ref, node.path)
+    name = posixpath.basename(tree.path)
+    return Tree(tree.ref, node.path, "" if name == node.name else name)  # through a symlink: the name that was asked for
 
 
 async def require_file(e: Engine, leaf: Leaf, shown: str) -> Leaf:
@@ -53,7 +54,7 @@ async def require_file(e: Engine, leaf: Leaf, shown: str) -> Leaf:
 def _found(v: View, path: str, shown: str) -> Node:
     node = v.lookup(path)
     if node is None:
-        raise TreeError(f"{shown}: no such file or directory")
+        raise TreeError(f"stat {shown}: no such file or directory")
     return node
 
 

@@ -44,8 +44,10 @@ def make_dir(store: Store, base: Snapshot, *, path: str, mode: int, owner: Owner
     return ops.make_dir(store, base, path, mode, owner)
 
 
-def copy_tree(store: Store, base: Snapshot, src: Snapshot, **options: Any) -> Layers:
-    """Copy a directory."""
+def copy_tree(store: Store, base: Snapshot, src: Snapshot, *, permissions: int | None = None, **options: Any) -> Layers:
+    """Copy a directory; permissions are those of everything copied."""
+    if permissions is not None:
+        options["mode"] = lambda _mode, _is_dir: permissions & 0o7777
     return ops.copy_tree(store, base, src, **options)
 
 

@@ -184,7 +184,7 @@ class Prepared:
         files = [self.container.resolve(path) if path else None for path in redirects]
         return ExecSpec(
             lowers=self.lowers, upper=str(self.upper), work=str(self.work), mounts=tuple(self.mounts), env=env, devices=devices,
-            cwd=self.container.image.workdir or "/", user=self.container.image.user,
+            cwd=self.container.resolve("."), user=self.container.image.user,
             redirect_stdin=files[0], redirect_stdout=files[1], redirect_stderr=files[2], **options,
         )  # fmt: skip
 

@@ -6,6 +6,7 @@ Files appear whole, by rename. Owners are those of the caller; modes and times a
 import contextlib
 import os
 import secrets
+import shutil
 import stat
 
 from pocket.errors import TreeError
@@ -121,27 +122,32 @@ def _clear(fd: int, name: str) -> None:
 
 
 def export_file(view: View, path: str, dest: str, *, allow_parent_dir_path: bool = False) -> str:
-    """Write one file to `dest`, making the directories above it; return its absolute path.
+    """Write one file to `dest`, making the directories above it; return the absolute path of what was asked for.
 
-    A destination that is a directory is refused unless `allow_parent_dir_path` is set: then the file keeps its name in it.
+    A file that is there is written over: it keeps its mode; a symlink is replaced, never written through. A destination that is a
+    directory is refused unless `allow_parent_dir_path` is set: then the file keeps its name in it.
     """
     node = view.file(path)
-    place = os.path.abspath(os.path.expanduser(dest))
+    asked = place = os.path.abspath(os.path.expanduser(dest))
     if os.path.isdir(place):
         if not allow_parent_dir_path:
             raise TreeError(f'destination "{place}" is a directory; must be a file path unless allowParentDirPath is set')
         place = os.path.join(place, path.rstrip("/").rpartition("/")[2])
     folder, name = os.path.split(place)
     try:
+        if os.path.isfile(place) and not os.path.islink(place):
+            shutil.copyfile(view.real(node), place)
+            return asked
         os.makedirs(folder, exist_ok=True)
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             _place_file(view, node, fd, name)
+            os.utime(name, dir_fd=fd)
         finally:
             os.close(fd)
     except OSError as e:
         raise TreeError(f"cannot export to {place}: {e.strerror} ({e.filename})") from e
-    return place
+    return asked
 
 
 def unpack(snapshot: Snapshot, dest: str, *, tier: str) -> None:

@@ -5,8 +5,10 @@ layers one by one, so that a changed file in a large directory costs a small lay
 """
 
 import hashlib
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 from pocket.errors import TreeError
 from pocket.store import index as ix
@@ -122,7 +124,7 @@ def remove(store: Store, base: Snapshot, paths: Iterable[str], *, globs: bool = 
         if onto.view.get(place) is not None:
             doomed.add(place)
         elif globs and "*" in place:
-            matches = compile_pattern(place).fullmatch
+            matches = compile_pattern(re.sub(r"\*+", "*", place)).fullmatch  # here even two stars stop at a slash
             doomed.update(n.path for n in onto.view.walk() if matches(n.path))
     for place in sorted(doomed):
         if not any(p in doomed for p in ix.parents(place)):
@@ -192,10 +194,11 @@ def copy_tree(
     place = base_view.resolve(tidy(dest))
     patterns = Patterns(include, exclude)
     there = base_view.get(place)
-    if there is not None and not there.is_dir:
-        raise TreeError(f"path {dest} is a file, not a directory")
-    if there is not None and base.layers:
-        _refuse_replacing(view, root.path, base_view, place)
+    if there is not None and base.layers and (replaced := list(_in_the_way(view, root, base_view, there))):
+        gone = remove(store, base, replaced, globs=False)
+        rest: dict[str, Any] = {"include": include, "exclude": exclude, "gitignore": gitignore, "owner": owner}
+        rest |= {"src_path": src_path, "dest": dest, "mode": mode}
+        return gone + copy_tree(store, Snapshot((*base.layers, *gone), base.key), src, **rest)
     plain = patterns.empty and not gitignore and owner is None and mode is None
     exists = there is not None and bool(base.layers)
     small = len(src.layers) > 1 and sum(layer.entries for layer in src.layers) < _SMALL
@@ -224,13 +227,16 @@ def add(store: Store, builder: LayerBuilder, path: str, view: View, node: Node, 
     builder.add(path, entry, view.real(node) if entry.kind == "f" else None, link=on_disk_same and owner_same)
 
 
-def _refuse_replacing(view: View, path: str, base: View, place: str) -> None:
-    """Refuse a directory that would take the place of something else: a merged /bin must not become a directory of its own."""
-    for node in view.listdir(path):
-        if node.is_dir and (old := base.get(join(place, node.name))) is not None:
-            if not old.is_dir:
-                raise TreeError(f"cannot copy to non-directory: /{old.path}")
-            _refuse_replacing(view, node.path, base, old.path)
+def _in_the_way(view: View, node: Node, base: View, old: Node) -> Iterator[str]:
+    """Give the files whose places directories take; a symlink's place is refused: a merged /bin must not become a directory of its own."""
+    if old.entry.kind == "l":
+        raise TreeError(f"cannot copy to non-directory: /{old.path}")
+    if not old.is_dir:
+        yield f"/{old.path}"
+        return
+    for child in view.listdir(node.path):
+        if child.is_dir and (below := base.get(join(old.path, child.name))) is not None:
+            yield from _in_the_way(view, child, base, below)
 
 
 def _move_layers(store: Store, base: View, src: Snapshot, dest: str, there: Node | None) -> Layers:
@@ -280,7 +286,7 @@ def copy_file(
         place = onto.view.resolve(join(place, src_path.rstrip("/").rpartition("/")[2]))
         if (there := onto.view.get(place)) is not None and there.is_dir:
             raise TreeError(f"path {place} is a directory, not a file")
-    onto.above(place, owner)
+    onto.above(place)
     uid, gid = owner or (node.entry.uid, node.entry.gid)
     entry = node.entry._replace(uid=uid, gid=gid, mode=node.entry.mode if mode is None else mode & 0o7777)
     add(store, onto.builder, place, view, node, entry)

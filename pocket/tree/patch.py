@@ -56,7 +56,7 @@ def _apply(work: Path, text: str) -> None:
     environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "GIT_CEILING_DIRECTORIES": str(work.parent), "GIT_CONFIG_NOSYSTEM": "1"}
     done = subprocess.run(command, cwd=work, env=environment, input=text.encode(), capture_output=True, check=False)
     if done.returncode:
-        raise TreeError(f"failed to apply patch: {(done.stderr or done.stdout).decode('utf-8', 'replace').strip()}")
+        raise TreeError(f"git apply: exit status 1: {(done.stderr or done.stdout).decode('utf-8', 'replace').strip()}")
 
 
 def _refuse_links_above(work: Path, name: str) -> None:

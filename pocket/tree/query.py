@@ -96,7 +96,7 @@ def find_up(view: View, root: str, name: str, start: str) -> str | None:
     """Look for `name` in the directory `start` below `root` and in those above it; give its path in the form that `start` has.
 
     Raises:
-        TreeError: the name is empty, or the start is no directory of the tree.
+        TreeError: the name is empty, or the start is a file, or lies outside of the tree.
     """
     if not name:
         raise TreeError("name cannot be empty")
@@ -105,11 +105,9 @@ def find_up(view: View, root: str, name: str, start: str) -> str | None:
         raise TreeError(f"cannot search outside parent: {here}")
     while True:
         node = view.lookup(join(root, posixpath.normpath(f"/{here}").strip("/")))
-        if node is None:
-            raise TreeError(f"{here}: no such file or directory")
-        if not node.is_dir:
+        if node is not None and not node.is_dir:
             raise TreeError(f"path {here} is a file, not a directory")
-        if view.lookup(join(node.path, name), follow=False) is not None:
+        if node is not None and view.lookup(join(node.path, name), follow=False) is not None:
             return posixpath.normpath(posixpath.join(here, name))
         above = posixpath.dirname(here) or "."
         if above == here:

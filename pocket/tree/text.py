@@ -6,25 +6,24 @@ from pocket.errors import TreeError
 
 
 def replaced(text: str, search: str, replacement: str, *, every: bool, first_from: int | None = None) -> str:
-    """Replace the only occurrence, every one, or the first one at or after line `first_from` (counted from 1).
+    """Replace the only occurrence, every one, or the first one, the last two at or after line `first_from` (counted from 1).
 
     Raises:
-        TreeError: there is none, or more than one and it was not said which.
+        TreeError: not every one is meant, and there is none, or more than one and it was not said which.
     """
+    offset = 0
+    for _ in range((first_from or 1) - 1):
+        offset = text.find("\n", offset) + 1 or len(text)
+    before, rest = text[:offset], text[offset:]
+    if every:
+        return before + rest.replace(search, replacement)
     if not search:
         raise TreeError("search string must not be empty")
-    if first_from is not None:
-        offset = sum(len(line) for line in text.splitlines(keepends=True)[: max(first_from - 1, 0)])
-        at = text.find(search, offset)
-        if at < 0:
-            raise TreeError("search string not found")
-        return text[:at] + replacement + text[at + len(search) :]
-    count = text.count(search)
-    if count == 0:
+    if search not in rest:
         raise TreeError("search string not found")
-    if count > 1 and not every:
+    if first_from is None and text.count(search) > 1:
         raise TreeError(f"search string found multiple times: {', '.join(_places(text, search))}")
-    return text.replace(search, replacement)
+    return before + rest.replace(search, replacement, 1)
 
 
 def _places(text: str, search: str) -> list[str]:

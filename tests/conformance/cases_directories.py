@@ -132,7 +132,7 @@ async def patch_changes_makes_and_removes(x: Ctx) -> Any:
     return [await d.file("f").contents(), await d.file("sub/new").contents(), await d.exists("gone")]
 
 
-@case(fails("RE:failed to apply patch.*"))
+@case(fails("RE:git apply: exit status 1.*"))
 async def patch_that_does_not_fit(x: Ctx) -> Any:
     patch = "diff --git a/f b/f\n--- a/f\n+++ b/f\n@@ -1 +1 @@\n-other\n+new\n"
     return await x.dag.directory().with_new_file("f", "one\n").with_patch(patch).file("f").contents()

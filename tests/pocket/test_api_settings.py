@@ -63,7 +63,7 @@ async def test_a_health_check_removed_is_null(api: Api) -> None:
         ([("withExec", {"args": ["a"], "stdin": "x", "redirectStdin": "/y"}), "stdout"], "cannot set both stdin and redirectStdin"),
         ([("withExposedPort", {"port": 65536}), "exposedPorts", "port"], "port 65536 is not between 1 and 65535"),
         ([("withExposedPort", {"port": 0}), "exposedPorts", "port"], "port 0 is not between"),
-        ([("export", {"path": "/proc/no/such"})], "cannot export to /proc/no/such: "),
+        ([("withNewFile", {"path": "f", "contents": ""}), ("export", {"path": "/proc/no/such"})], "cannot export to /proc/no/such: "),
         ([("withExec", {"args": []}), "stdout"], "no command has been set"),
         (["stdout"], "no command has been set"),
         (["asService", "start"], "no service command"),

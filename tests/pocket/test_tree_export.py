@@ -99,7 +99,8 @@ def test_one_file(view: View, dest: Path, tmp_path: Path) -> None:
     assert (tmp_path / "victim").read_text() == "safe"
     with pytest.raises(TreeError, match=f'"{dest}" is a directory; must be a file path unless allowParentDirPath is set'):
         export_file(view, "top", str(dest))
-    assert export_file(view, "top", str(dest), allow_parent_dir_path=True) == str(dest / "top")
+    assert export_file(view, "top", str(dest), allow_parent_dir_path=True) == str(dest)
+    assert (dest / "top").exists()
     with pytest.raises(TreeError, match="path n is a directory, not a file"):
         export_file(view, "n", str(dest / "x"))
 

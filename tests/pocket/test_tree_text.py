@@ -12,11 +12,7 @@ WORDS = st.text(alphabet="ab\n", min_size=1, max_size=3)
 
 @given(st.text(alphabet="ab\n"), WORDS, WORDS)
 def test_every_occurrence_is_what_python_replaces(text: str, search: str, new: str) -> None:
-    if search in text:
-        assert replaced(text, search, new, every=True) == text.replace(search, new)
-    else:
-        with pytest.raises(TreeError, match="search string not found"):
-            replaced(text, search, new, every=True)
+    assert replaced(text, search, new, every=True) == text.replace(search, new)
 
 
 @given(st.text(alphabet="ab\n"), WORDS)
@@ -33,9 +29,13 @@ def test_the_first_from_a_line_on(line: int, result: str) -> None:
     assert replaced("aa\na\na", "a", "X", every=False, first_from=line) == result
 
 
+def test_every_one_from_a_line_on() -> None:
+    assert replaced("a\na\na", "a", "X", every=True, first_from=2) == "a\nX\nX"
+
+
 def test_refusals() -> None:
     with pytest.raises(TreeError, match="must not be empty"):
-        replaced("x", "", "y", every=True)
+        replaced("x", "", "y", every=False)
     with pytest.raises(TreeError, match="not found"):
         replaced("a\nb", "a", "X", every=False, first_from=2)
     with pytest.raises(TreeError, match=r"line 1 \(0-2\), line 3 \(1-3\)"):
