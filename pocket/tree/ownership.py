@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pocket.sandbox import linux
+from pocket.sandbox.record import AS_IT_IS, AS_SEEN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from pocket.tree.view import Node, View
 
 COPIED_UP = "user.overlay.origin"
-_AS_IT_IS = -1
-
 Owner = tuple[int, int]
 
 
@@ -58,7 +57,10 @@ class Ownership:
                 self._replaced.append(below)
             if not stat.S_ISDIR(st.st_mode):
                 self._strays[path] = st, copied
-        owner = self._after(place, st, owner)
+        # sed -i, useradd and the like write a new file and give it the owner that they saw on the old one: they mean its own.
+        rewritten = below is not None and not kept and below.entry.kind == "f" and stat.S_ISREG(st.st_mode)
+        seen = (below.entry.uid, below.entry.gid) if below is not None and rewritten else self.owner
+        owner = self._after(place, st, owner, seen)
         if stat.S_ISDIR(st.st_mode) and st.st_mode & stat.S_ISGID:
             self._groups[path] = owner[1]
         return owner
@@ -78,14 +80,15 @@ class Ownership:
         for path, (st, marked) in strays.items():
             before = self._shared.get(st.st_ino) or known.get(_content(index[path], timed=not marked))
             if before is not None:
-                uid, gid = self._after(f"{upper}/{path}", st, before)
+                uid, gid = self._after(f"{upper}/{path}", st, before, self.owner if marked else before)
                 index[path] = index[path]._replace(uid=uid, gid=gid)
 
-    def _after(self, place: str, st: os.stat_result, owner: Owner) -> Owner:
+    def _after(self, place: str, st: os.stat_result, owner: Owner, seen: Owner) -> Owner:
         noted = self._note(place, st)
         if noted is None:
             return owner
-        return owner[0] if noted[0] == _AS_IT_IS else noted[0], owner[1] if noted[1] == _AS_IT_IS else noted[1]
+        uid, gid = noted[:2]
+        return {AS_IT_IS: owner[0], AS_SEEN: seen[0]}.get(uid, uid), {AS_IT_IS: owner[1], AS_SEEN: seen[1]}.get(gid, gid)
 
     def _note(self, place: str, st: os.stat_result) -> tuple[int, int, str] | None:
         if (found := self._noted.get(st.st_ino)) is None:

@@ -71,6 +71,15 @@ async def owners_of_lower_layers_survive_changes(x: Ctx) -> Any:
     return await owners(x, first.with_exec(later))
 
 
+@case({"t": "d 3:4", "t/all": "f 0:0", "t/f": "f 3:4", "t/g": "f 0:0"})
+async def owners_of_what_programs_rewrite(x: Ctx) -> Any:
+    first = x.sh("mkdir /t && cd /t && for f in f g all; do echo a > $f; done && chown -R 3:4 /t")
+    script = """cd /t
+    for f in f all; do set -- $(stat -c '%u:%g' $f); sed s/a/b/ $f > .$f && chown $1 .$f && mv .$f $f; done
+    chown 0:0 g all"""
+    return await owners(x, first.with_exec(["sh", "-c", script]))
+
+
 @case({"t": "d 0:0", "t/a": "f 3:9", "t/b": "f 5:5", "t/l": "l 3:3"})
 async def owners_change_again_in_a_later_layer(x: Ctx) -> Any:
     first = x.sh("mkdir /t && cd /t && echo a > a && echo b > b && ln -s a l && chown -h 3:3 a b l")

@@ -139,6 +139,12 @@ def test_files_of_the_image_are_noted_by_their_copy(box: Box) -> None:
     }  # fmt: skip
 
 
+def test_the_owner_that_a_program_saw_is_given_back_once(box: Box) -> None:
+    """A second time it is meant, and so is one half of it."""
+    done = box.sh("cd /tmp; for f in a b c d; do echo > $f; done; chown 0:0 a b c; chown 0:0 b; chown 0:5 c; chown 6:6 d; chown 0:0 d")
+    assert notes(done) == {"tmp/a": (-2, -2), "tmp/b": (0, 0), "tmp/c": (0, 5), "tmp/d": (0, 0)}
+
+
 def test_setuid_bits_go_with_the_owner(box: Box) -> None:
     """As without us: the kernel itself makes the change, to the one owner there is."""
     done = box.sh("cd /tmp; touch f; chmod 6755 f; stat -c %a f; chown 5 f; stat -c %a f")
@@ -151,7 +157,7 @@ import threading
 os.mkdir("m")
 def work(k):
     for n in range(40):
-        make(f"m/{k}-{n}"); os.chown(f"m/{k}-{n}", k, n)
+        make(f"m/{k}-{n}"); os.chown(f"m/{k}-{n}", k, n + 1)
 children = []
 for base in (0, 10):
     if (pid := os.fork()) == 0:
@@ -162,7 +168,7 @@ for base in (0, 10):
 print(sum(os.waitpid(p, 0)[1] for p in children))
 """)  # fmt: skip
     assert done.out == "0\n"
-    assert notes(done) == {f"tmp/m/{b + k}-{n}": (b + k, n) for b in (0, 10) for k in range(5) for n in range(40)}
+    assert notes(done) == {f"tmp/m/{b + k}-{n}": (b + k, n + 1) for b in (0, 10) for k in range(5) for n in range(40)}
 
 
 def test_an_ordinary_user_gives_nothing_away(box: Box) -> None:
