@@ -187,6 +187,7 @@ def test_no_kill_corrupts_a_cache(tmp_path: Path, image: Path, clean: dict[str, 
 @pytest.mark.nightly
 def test_no_kill_of_a_hundred_corrupts_a_cache(tmp_path: Path, image: Path, clean: dict[str, str]) -> None:
     whom = kill_many(tmp_path, image, clean, kills=100, seed=random.randrange(10**6))
+    print(dict(whom))
     assert set(whom) == {"session", "forkserver", "sandbox"}
 
 
