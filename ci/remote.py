@@ -7,8 +7,6 @@ goes on without it. Calls may come from any thread; the network's own loop runs 
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
 import os
 import shutil
 import tempfile
@@ -20,6 +18,8 @@ from typing import TYPE_CHECKING, TypeVar
 from ci.errors import UsageError
 
 if TYPE_CHECKING:
+    import asyncio
+    import concurrent.futures
     from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 
     from ci.config.store import StoreConfig
@@ -155,6 +155,9 @@ class Remote:
         """Wait for what is still being written, within limits, and let go of the network."""
         if self._loop is None or self._thread is None:
             return
+        import asyncio
+        import concurrent.futures
+
         _, late = concurrent.futures.wait(self._uploads, timeout=_FLUSH_SECONDS)
         if late:
             self._give_up(f"{len(late)} uploads were not done after {_FLUSH_SECONDS:.0f} s")
@@ -200,6 +203,8 @@ class Remote:
         self._uploads.append(self._started(send()))
 
     async def _within(self, what: Callable[[Client, Reference], Awaitable[T]], seconds: float) -> T:
+        import asyncio
+
         async with asyncio.timeout(seconds):
             client, place = self._connected()
             return await what(client, place)
@@ -215,6 +220,8 @@ class Remote:
         return self._client, self._place
 
     def _started(self, work: Coroutine[None, None, T]) -> concurrent.futures.Future[T]:
+        import asyncio  # not needed where the memo knows everything
+
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
