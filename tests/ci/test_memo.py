@@ -40,7 +40,7 @@ def files(tmp_path: Path) -> Path:
 
 def test_what_was_put_is_found_under_its_key_only(memo: Memo, files: Path) -> None:
     kept = entry(artifacts=digests_of(["junit.xml"], files))
-    memo.put(kept, files)
+    memo.put(kept, files, {})
     assert memo.find("test", kept.key) == kept
     assert memo.find("build", kept.key) is None
     assert memo.find("test", "0" * 64) is None
@@ -48,7 +48,7 @@ def test_what_was_put_is_found_under_its_key_only(memo: Memo, files: Path) -> No
 
 def test_files_come_back_also_after_their_run_is_gone(memo: Memo, files: Path, tmp_path: Path) -> None:
     kept = entry(artifacts=digests_of(["junit.xml", "missing"], files))
-    memo.put(kept, files)
+    memo.put(kept, files, {})
     (files / "junit.xml").unlink()
     memo.restore(kept, tmp_path / "later")
     assert (tmp_path / "later" / "junit.xml").read_text() == "<testsuite/>"
@@ -56,14 +56,14 @@ def test_files_come_back_also_after_their_run_is_gone(memo: Memo, files: Path, t
 
 def test_an_entry_that_lost_a_file_is_no_entry(memo: Memo, files: Path, tmp_path: Path) -> None:
     kept = entry(artifacts=digests_of(["junit.xml"], files))
-    memo.put(kept, files)
+    memo.put(kept, files, {})
     for path in (tmp_path / "cache" / "memo" / "files").iterdir():
         path.unlink()
     assert memo.find("test", kept.key) is None
 
 
 def test_half_an_entry_is_no_entry(memo: Memo, files: Path, tmp_path: Path) -> None:
-    memo.put(entry(), files)
+    memo.put(entry(), files, {})
     path = tmp_path / "cache" / "memo" / "test" / f"{INPUTS.key()}.json"
     path.write_text(path.read_text()[:40])
     assert memo.find("test", INPUTS.key()) is None
@@ -71,9 +71,9 @@ def test_half_an_entry_is_no_entry(memo: Memo, files: Path, tmp_path: Path) -> N
 
 def test_last_and_before_follow_what_held_in_this_tree(memo: Memo, files: Path, tmp_path: Path) -> None:
     first, second = entry(), entry(replace(INPUTS, files={"a.py": "2"}))
-    memo.put(first, files)
+    memo.put(first, files, {})
     assert (memo.last("test"), memo.before(first)) == (first, None)
-    memo.put(second, files)
+    memo.put(second, files, {})
     memo.point(second)
     assert (memo.last("test"), memo.before(second)) == (second, first)
     assert Memo(tmp_path / "cache", tmp_path / "another clone").last("test") is None

@@ -41,7 +41,7 @@ async def test_work_is_done_beside_the_loop(api: Api) -> None:
 
 async def test_requests_have_trace_contexts_of_their_own(api: Api) -> None:
     async def request(value: str) -> str:
-        api.engine.set_traceparent(value)
+        api.engine.set_request(value, lambda: False)
         await asyncio.sleep(0)
         return api.engine.traceparent()
 

@@ -56,7 +56,10 @@ async def test_a_reader_gets_what_the_writer_wrote_even_when_it_was_removed(tmp_
 
 
 async def test_readers_of_what_was_given_up_are_told(tmp_path: Path) -> None:
-    growing, thread = writing(tmp_path / "blob", lambda g: g.write(b"half") and None)
+    def half(growing: Growing) -> None:
+        growing.write(b"half")
+
+    growing, thread = writing(tmp_path / "blob", half)
     with pytest.raises(BlobError, match="not packed to its end"):
         [piece async for piece in growing.pieces()]
     with pytest.raises(BlobError):
