@@ -96,7 +96,11 @@ def _shrinks(block: bytes) -> bool:
     step = len(block) // _SAMPLES
     if step < 4 * _SAMPLE:
         return True
-    sample = b"".join(block[at : at + _SAMPLE] for at in range(0, step * _SAMPLES, step))
+    return shrinks(b"".join(block[at : at + _SAMPLE] for at in range(0, step * _SAMPLES, step)))
+
+
+def shrinks(sample: bytes) -> bool:
+    """Say whether what a sample was taken from is worth compressing."""
     return len(zlib.compress(sample, 1)) < _WORTH * len(sample)
 
 

@@ -6,8 +6,10 @@ size; hashing and compressing run beside reading.
 """
 
 import base64
+import contextlib
 import hashlib
 import os
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -61,7 +63,7 @@ def pack_layer(
     `open_file` gives for each file its path on disk or an open file. `latest` clamps modification times (SOURCE_DATE_EPOCH).
     Raises PackError when a file has another size than its entry, or a name that means something else in a layer.
     """
-    with ThreadPoolExecutor(os.cpu_count() or 1, "compress") as pool, _Hash() as diff, _Hash() as digest:
+    with ThreadPoolExecutor(os.cpu_count() or 1, "compress", _yielding) as pool, _Hash() as diff, _Hash() as digest:
         sink = _Sink(out, compressor(compression, pool, level=level), diff, None if compression == "none" else digest)
         links: dict[tuple[int, int, Entry], bytes] = {}
         for path in sorted(index, key=os.fsencode):
@@ -144,11 +146,17 @@ def _file(sink: "_Sink", path: str, e: Entry, open_file: Opener, links: dict[tup
     sink.write(tw.padding(e.size))
 
 
+def _yielding() -> None:
+    """Let whoever waits for what is packed go first, an upload above all: on few cores that decides how long the whole takes."""
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+
+
 class _Hash:
     """A digest that is computed in a thread of its own, in order; at most two blocks wait for it."""
 
     def __init__(self) -> None:
-        self._hash, self._thread = hashlib.sha256(), ThreadPoolExecutor(1, "hash")
+        self._hash, self._thread = hashlib.sha256(), ThreadPoolExecutor(1, "hash", _yielding)
         self._last: Future[None] | None = None
 
     def __enter__(self) -> Self:

@@ -24,6 +24,7 @@ from pocket.oci.image import from_layers
 from pocket.oci.manifest import Descriptor
 from pocket.oci.pack import pack_layer
 from pocket.oci.unpack import unpack_layer
+from pocket.ops.worth import LARGE, worth_compressing
 from pocket.store import disk
 from pocket.store.builder import publish
 from pocket.store.index import Entry
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from pocket.engine import Engine
     from pocket.store.store import Store
 
-_LARGE = 32 << 20  # bytes of a layer whose upload does not wait for the end of its packing
 Ahead = Callable[[Growing], None]
 COMPRESSIONS: dict[str, Compression] = {"GZIP": "gzip", "ZSTD": "zstd", "UNCOMPRESSED": "none", "ESTARGZ": "gzip"}
 
@@ -127,8 +127,8 @@ def pack_container(store: Store, c: Container, snapshot: Snapshot, *, compressio
                    force: bool = False, epoch: int | None = None, ahead: Ahead | None = None) -> OciImage:  # fmt: skip
     """Make the image of a container whose root file system is `snapshot`; blocking.
 
-    A layer keeps the compression it came with unless `force` is set; `epoch` is the latest time a file may have (seconds); `ahead`
-    is given large layers when their packing begins.
+    A layer keeps the compression it came with, and a large one that does not shrink gets none, unless `force` is set; `epoch` is
+    the latest time a file may have (seconds); `ahead` is given large layers when their packing begins.
     """
     packed = [_pack(store, layer, compression, force=force, epoch=epoch, docker=docker, ahead=ahead) for layer in snapshot.layers]
     layers = [
@@ -146,6 +146,8 @@ def _media(descriptor: Descriptor, *, docker: bool) -> str:
 
 def _pack(store: Store, layer: Layer, compression: Compression, *, force: bool, epoch: int | None, docker: bool = False,
           ahead: Ahead | None = None) -> Packed:  # fmt: skip
+    if compression == "gzip" and not force and not docker and not worth_compressing(layer):
+        compression = "none"
     came: list[Compression] = ["gzip", "none"] if docker else ["gzip", "zstd", "none"]  # Docker has no media type for zstd
     for choice in dict.fromkeys([compression] if force else [compression, *came]):
         for latest in {None, epoch} if epoch is not None else {None}:
@@ -156,7 +158,7 @@ def _pack(store: Store, layer: Layer, compression: Compression, *, force: bool, 
     temp = store.tmp() / "layer"
     with temp.open("wb", buffering=0) as out:
         growing = Growing(temp, out)
-        if ahead is not None and layer.bytes >= _LARGE:
+        if ahead is not None and layer.bytes >= LARGE:
             ahead(growing)
         try:
             packed = pack_layer(layer.index(), lambda path: layer.path / path, growing, compression=compression, latest=epoch)
