@@ -78,7 +78,7 @@ async def measure(home: Path, asked: argparse.Namespace) -> Times:
 
             out, copy = home / "image.tar", home / "copy"
             for _ in range(asked.rounds):
-                for name, form in (("as it is by default", None), ("in gzip", gzip)):
+                for name, form in (("by default", None), ("in gzip", gzip)):
                     layer = await made()
                     await times.wait(f"export {name}", lambda layer=layer, form=form: layer.export(str(out), forced_compression=form))
                     times.call("sha256sum", lambda: quietly("sha256sum", out))
