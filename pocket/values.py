@@ -142,7 +142,7 @@ class Container:
         return next((p.value for p in self.image.env if p.name == name), None)
 
     def expand(self, text: str) -> str:
-        """Replace `$VAR` and `${VAR}` by the container's environment.
+        """Replace `$VAR`, `${VAR}` and the shell's special variables, which are empty, by the container's environment, as Go's os.Expand.
 
         Raises:
             PocketError: a secret or volatile variable is named; their values must not reach a graph.
@@ -151,14 +151,14 @@ class Container:
         volatile = {p.name for p in self.volatile_env}
 
         def value(match: re.Match[str]) -> str:
-            name = match[1] or match[2]
+            name = match[1] or match[2] or match[3] or ""  # a brace that is not closed is dropped, as Go does
             if name in secret:
                 raise PocketError(f'expand cannot be used with secret env variable "{name}"')
             if name in volatile:
                 raise PocketError(f'expand cannot be used with volatile env variable "{name}"')
             return self.env(name) or ""
 
-        return re.sub(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))", value, text)
+        return re.sub(r"\$(?:\{([^}]*)\}|\{|([*#$@!?0-9-])|([A-Za-z_][A-Za-z0-9_]*))", value, text)
 
     def mount_at(self, path: str) -> MountPoint | None:
         """Give the innermost mount that holds an absolute path."""

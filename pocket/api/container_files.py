@@ -181,7 +181,7 @@ async def exists(e: Engine, c: Container, path: str, do_not_follow_symlinks: boo
 @field("Container", "stat")
 async def stat(e: Engine, c: Container, path: str, do_not_follow_symlinks: bool) -> Stat:
     _, ref, inner = _locate(c, path)
-    return await stat_in(e, Tree(ref), inner, follow=not do_not_follow_symlinks)
+    return await stat_in(e, Tree(ref), inner, follow=not do_not_follow_symlinks, shown=c.resolve(path))
 
 
 # --- mounts --------------------------------------------------------------------------------------------------------
@@ -204,7 +204,11 @@ def with_mounted_directory(_: Engine, c: Container, path: str, source: Obj, owne
 @field("Container", "withMountedFile")
 def with_mounted_file(_: Engine, c: Container, path: str, source: Obj, owner: str, expand: bool) -> Container:
     leaf = leaf_of(source)
-    return _mount(c, path, expand, lambda t: MountPoint(target=t, kind="file", leaf=leaf, owner=owner))
+    if owner:
+        name = leaf.basename()
+        dest = {"src_path": leaf.path, "basename": name, "dest": name}
+        leaf = Leaf(edit("copy_file", SCRATCH_REF, edits.copy_file, leaf, owner=owner, users=c.rootfs, **dest), name)
+    return _mount(c, path, expand, lambda t: MountPoint(target=t, kind="file", leaf=leaf))
 
 
 @field("Container", "withMountedCache")
@@ -245,4 +249,4 @@ def without_mount(_: Engine, c: Container, path: str, expand: bool) -> Container
 
 @field("Container", "mounts")
 def mounts(_: Engine, c: Container) -> list[str]:
-    return [m.target for m in c.mounts]
+    return [m.target for m in c.mounts if m.kind not in ("secret", "socket")]  # those are no mounts to Dagger

@@ -38,6 +38,8 @@ def with_exec(  # noqa: PLR0913, PLR0917 - the API's arguments
         raise PocketError("not supported by pocket: experimentalPrivilegedNesting — use a Dagger engine")
     if stdin and redirect_stdin:
         raise PocketError("cannot set both stdin and redirectStdin")
+    files = (redirect_stdin, redirect_stdout, redirect_stderr)
+    redirects = (c.expand(files[0]), c.expand(files[1]), c.expand(files[2])) if expand else files
     argv = tuple(c.expand(a) for a in args) if expand else tuple(args)
     argv = argv or (c.image.cmd or ())
     if use_entrypoint:
@@ -45,7 +47,7 @@ def with_exec(  # noqa: PLR0913, PLR0917 - the API's arguments
     if not argv:
         raise PocketError("no command has been set")
     op = Exec(
-        container=_bare(c), argv=argv, stdin=stdin, redirects=(redirect_stdin, redirect_stdout, redirect_stderr), expect=expect,
+        container=_bare(c), argv=argv, stdin=stdin, redirects=redirects, expect=expect,
         insecure=insecure_root_capabilities, no_init=no_init,
     )  # fmt: skip
     node = Node(op, name="Container.withExec", traceparent=engine.traceparent())

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 # --- environment ---------------------------------------------------------------------------------------------------
 @field("Container", "withEnvVariable")
 def with_env_variable(_: Engine, c: Container, name: str, value: str, expand: bool) -> Container:
-    kept = tuple((n, s) for n, s in c.secret_env if n != name)
-    return c.configure(env=put(c.image.env, name, c.expand(value) if expand else value)).change(secret_env=kept)
+    return c.configure(env=put(c.image.env, name, c.expand(value) if expand else value))
 
 
 @field("Container", "withoutEnvVariable")
@@ -237,6 +236,10 @@ def with_docker_healthcheck(
     start_interval: str | None = None,
     retries: int | None = None,
 ) -> Container:
+    if not args:
+        raise PocketError("WithHealthcheck args is missing")
+    if shell and len(args) > 1:
+        raise PocketError("WithHealthcheck args must be a single element when shell mode is set")
     check = Healthcheck(tuple(args), bool(shell), interval or "", timeout or "", start_period or "", start_interval or "", retries or 0)
     return c.configure(healthcheck=check)
 

@@ -162,11 +162,13 @@ async def glob(e: Engine, d: Tree, pattern: str) -> list[str]:
 
 @field("Directory", "exists")
 async def exists(e: Engine, d: Tree, path: str, do_not_follow_symlinks: bool, expected_type: str | None = None) -> bool:
-    return await exists_in(e, d, path, expected_type, follow=not do_not_follow_symlinks)
+    return bool(path) and await exists_in(e, d, path, expected_type, follow=not do_not_follow_symlinks)
 
 
 @field("Directory", "stat")
 async def stat(e: Engine, d: Tree, path: str, do_not_follow_symlinks: bool) -> Stat:
+    if not path:
+        raise TreeError("stat : no such file or directory")
     return await stat_in(e, d, path, follow=not do_not_follow_symlinks)
 
 

@@ -59,21 +59,19 @@ def _found(v: View, path: str, shown: str) -> Node:
 
 
 async def exists_in(e: Engine, tree: Tree, path: str, expected_type: str | None, *, follow: bool) -> bool:
-    """Tell whether there is something of the expected type at a path; at an empty path there is nothing."""
-    if not path:
-        return False
+    """Tell whether there is something of the expected type at a path."""
     return query.exists(await view(e, tree), inside(tree, path), expected_type, follow=follow)
 
 
-async def stat_in(e: Engine, tree: Tree, path: str, *, follow: bool) -> Stat:
+async def stat_in(e: Engine, tree: Tree, path: str, *, follow: bool, shown: str = "") -> Stat:
     """Give what is known of a path.
 
     Raises:
         TreeError: nothing is there.
     """
-    found = query.stat(await view(e, tree), inside(tree, path), follow=follow) if path else None
+    found = query.stat(await view(e, tree), inside(tree, path), follow=follow)
     if found is None:
-        raise TreeError(f"stat {path}: no such file or directory")
+        raise TreeError(f"stat {shown or path}: no such file or directory")
     return found
 
 

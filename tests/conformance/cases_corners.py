@@ -224,3 +224,42 @@ async def directory_takes_a_files_place_and_no_owner_above(x: Ctx) -> Any:
 async def two_stars_remove_as_one_does(x: Ctx) -> Any:
     d = x.dag.directory().with_new_file("a.py", "").with_new_file("s/c.py", "").with_new_file("s/t/d.py", "")
     return [await d.without_file("**/*.py").glob("**"), await d.with_symlink("s", "l").directory("l").name()]
+
+
+@case([True, True, "stat /no: no such file or directory"])
+async def root_of_a_container_exists(x: Ctx) -> Any:
+    try:
+        said = str(await x.base.stat("/no").size())
+    except dagger.QueryError as e:
+        said = str(e).partition(" [traceparent")[0]
+    return [await x.base.exists("/"), await x.base.exists(""), said]
+
+
+@case(["/z"])
+async def secrets_are_not_listed_as_mounts(x: Ctx) -> Any:
+    return await x.base.with_mounted_temp("/z").with_mounted_secret("/s", x.dag.set_secret("corner-s", "v")).mounts()
+
+
+@case("1000:50\n", single_uid="0:0\n")
+async def mounted_file_has_the_owner_given(x: Ctx) -> Any:
+    c = x.base.with_mounted_file("/f", x.dag.file("f", ""), owner="app:staff")
+    return await c.with_exec(["stat", "-c", "%u:%g", "/f"]).stdout()
+
+
+@case(["1--1-\\1-", "$    x", "A", "n\n"])
+async def expansion_is_that_of_go(x: Ctx) -> Any:
+    c = x.base.with_env_variable("A", "1")
+    texts = ("${A}-${NO:-d}-$A-\\$A-$$", "$ $1 $@ ${} $-x", "${A")
+    seen = [await c.with_env_variable("B", text, expand=True).env_variable("B") for text in texts]
+    return [*seen, await c.with_exec(["echo", "n"], redirect_stdout="/f$A", expand=True).file("/f1").contents()]
+
+
+@case("***\n")
+async def secret_wins_over_a_variable_set_later(x: Ctx) -> Any:
+    c = x.base.with_secret_variable("K", x.dag.set_secret("corner-k", "one-value")).with_env_variable("K", "plain")
+    return await c.with_exec(["sh", "-c", "echo $K"]).stdout()
+
+
+@case(fails("WithHealthcheck args must be a single element when shell mode is set"))
+async def health_check_of_a_shell_is_one_text(x: Ctx) -> Any:
+    return await x.base.with_docker_healthcheck(["a", "b"], shell=True).docker_healthcheck().args()

@@ -43,7 +43,7 @@ def test_the_last_value_of_a_name_stays_in_the_first_place(values: list[tuple[st
 
 def test_variables_are_expanded_from_the_container() -> None:
     c = EMPTY.configure(env=(Pair("A", "1"), Pair("B_2", "$A")))
-    assert c.expand("$A-${A}-$B_2-${NONE}$NONE-$$A-$-${}-\\$A") == "1-1-$A--$1-$-${}-\\1"
+    assert c.expand("$A-${A}-$B_2-${NONE}$NONE-$$A-$-${}-\\$A") == "1-1-$A--A--\\1"
 
 
 @pytest.mark.parametrize("text", ["$S", "x${S}y", "$V"])
