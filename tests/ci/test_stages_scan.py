@@ -8,6 +8,7 @@ import tarfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from ci.change import change_of
 from ci.config.load import load
 from ci.config.model import Config
 from ci.facts import collect
+from ci.inputs import _version
 from ci.record import StageEntry, StageRecord
 from ci.stage import Context, StageFailed
 from ci.stages import STAGES, scan
@@ -353,6 +355,8 @@ class TestStage:
         spec = STAGES["scan"].inputs(_config_of_this_repository())
         assert spec.change
         assert set(spec.tools) == {"bandit", "detect-secrets"}
+        assert {name: _version(name) for name in spec.tools} == {name: version(name) for name in spec.tools}
+        assert _version("no-such-package") == "not installed"
 
 
 def _config_of_this_repository() -> Config:
