@@ -42,7 +42,7 @@ def etc_file(content: bytes) -> str:
     """Return the path of a generated file with this content; it is shared, so mount it read-only."""
     path = f"{ETC}/{hashlib.sha256(content).hexdigest()[:32]}"
     if not os.path.exists(path):
-        fresh = f"{path}.{os.getpid()}"
+        fresh = f"{path}.{os.urandom(8).hex()}"  # not our pid: that is 1 in every container, and they share this directory
         with open(fresh, "wb") as file:
             file.write(content)
         os.chmod(fresh, 0o644)

@@ -298,3 +298,17 @@ def test_many_at_once(box: Box) -> None:
         return [d.out.strip() for d in done]
 
     assert box.do(body) == [str(n) for n in range(12)]
+
+
+def test_containers_that_start_at_once_share_generated_files(box: Box) -> None:
+    """All of them are pid 1 of their own, and none takes the other's half-written file."""
+
+    async def body(inside: Inside) -> set[str]:
+        found: set[str] = set()
+        for k in range(4):
+            names = ((f"10.0.{k}.1", ("there",)),)
+            done = await asyncio.gather(*(inside.sh("grep -c there /etc/hosts", hosts=names) for _ in range(8)))
+            found |= {f"{r.code} {r.out}" for r in done}
+        return found
+
+    assert box.do(body) == {"0 1\n"}
