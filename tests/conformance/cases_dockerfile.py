@@ -61,11 +61,6 @@ async def copy_of_what_is_not_there(x: Ctx) -> Any:
     return await build(x, "COPY nope /x\n").sync()
 
 
-@case(fails("RE:.*line 5.*"))
-async def copy_of_several_onto_a_file(x: Ctx) -> Any:
-    return await build(x, "COPY a b /x\n", {"a": "", "b": ""}).sync()
-
-
 @case(["one", "two"])
 async def copy_from_stages_by_name_and_number(x: Ctx) -> Any:
     df = "FROM box AS one\nRUN printf one > /f\nFROM box\nRUN printf two > /f\nFROM box\nCOPY --from=one /f /a\nCOPY --from=2 /f /b\n"
