@@ -98,9 +98,12 @@ class Schedule:
         )
 
     def _change(self) -> tuple[str, ...]:
+        """Name the files of the change that are no documentation: like policy, this lets nothing run for a document alone."""
         from ci.change import change_of
+        from ci.policy import is_documentation
 
-        return change_of(self.root, self.config, self.facts).files
+        files = change_of(self.root, self.config, self.facts).files
+        return tuple(name for name in files if not is_documentation(self.config, name, self.stages))
 
     def look_up(self, stage: Stage) -> Verdict:
         """Say whether a stage whose needs are done can be reused."""

@@ -211,7 +211,7 @@ class InputSpec:
     facts: tuple[str, ...] = ()
     """Names of fields of `Facts` that count, such as `commit`; each makes the stage run again when it changes."""
     change: bool = False
-    """Whether the files of the change count, see ci/change.py."""
+    """Whether the files of the change count, see ci/change.py; documentation does not."""
     tools: tuple[str, ...] = ()
     """Installed Python packages whose versions count, for stages that work in this process and not in a container."""
 
