@@ -308,7 +308,7 @@ def test_containers_that_start_at_once_share_generated_files(box: Box) -> None:
         for k in range(4):
             names = ((f"10.0.{k}.1", ("there",)),)
             done = await asyncio.gather(*(inside.sh("grep -c there /etc/hosts", hosts=names) for _ in range(8)))
-            found |= {f"{r.code} {r.out}" for r in done}
+            found |= {f"{r.code} {r.out}{r.outcome.error or ''}" for r in done}
         return found
 
     assert box.do(body) == {"0 1\n"}
