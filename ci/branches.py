@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ci.facts import Facts
 
 NOTICES = "refs/notes/weighbridge/notices"
+_NOBODY = ("-c", "user.name=weighbridge", "-c", "user.email=weighbridge@localhost")  # a runner's git often knows no name
 HOUR, DAY = 3600, 86400
 
 
@@ -85,7 +86,8 @@ def branches(root: Path, main: str, *, remote: str = "") -> list[Branch]:
 
 def notice(root: Path, branch: Branch, now: float) -> None:
     """Announce that a branch will be removed."""
-    _git(root, "notes", f"--ref={NOTICES}", "append", "-m", json.dumps({"branch": branch.reference, "when": int(now)}), branch.commit)
+    said = json.dumps({"branch": branch.reference, "when": int(now)})
+    _git(root, "notes", f"--ref={NOTICES}", "append", "-m", said, branch.commit, options=_NOBODY)
 
 
 def remove(root: Path, branch: Branch, *, remote: str = "") -> None:
@@ -153,8 +155,10 @@ def _notices(root: Path, commit: str, reference: str) -> Iterator[int]:
             continue
 
 
-def _git(root: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+def _git(root: Path, *arguments: str, options: tuple[str, ...] = ()) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(root), *options, *arguments], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+    )
     if done.returncode:
         said = done.stderr.strip().splitlines()
         raise InfraError(f"git {arguments[0]} failed: {said[-1] if said else f'exit code {done.returncode}'}", where=str(root))

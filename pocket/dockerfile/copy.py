@@ -100,7 +100,7 @@ def _one(
     if dest.endswith("/") or (there is not None and there.is_dir):
         target = posixpath.join(dest, posixpath.basename(path))
     mode = modes.parse(chmod)(node.entry.mode, False) if chmod else None
-    return ops.copy_file(store, base, src, path, dest=target, mode=mode, owner=owner)
+    return ops.copy_file(store, base, src, path, dest=target, mode=mode, owner=owner, parents=owner)
 
 
 def copy_text(

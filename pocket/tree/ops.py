@@ -274,9 +274,17 @@ def _moved(store: Store, source: Layer, dest: str, above: list[tuple[str, Entry]
 
 
 def copy_file(
-    store: Store, base: Snapshot, src: Snapshot, src_path: str, *, dest: str, mode: int | None = None, owner: Owner = None
+    store: Store,
+    base: Snapshot,
+    src: Snapshot,
+    src_path: str,
+    *,
+    dest: str,
+    mode: int | None = None,
+    owner: Owner = None,
+    parents: Owner = None,
 ) -> Layers:
-    """Copy one file; onto a directory ("", ".", "/" or a trailing slash among them) it keeps its name."""
+    """Copy one file; onto a directory ("", ".", "/" or a trailing slash among them) it keeps its name. `parents` own what is made above."""
     view = View(src)
     node = view.file(src_path)
     onto = _Onto(store, base)
@@ -286,7 +294,7 @@ def copy_file(
         place = onto.view.resolve(join(place, src_path.rstrip("/").rpartition("/")[2]))
         if (there := onto.view.get(place)) is not None and there.is_dir:
             raise TreeError(f"path {place} is a directory, not a file")
-    onto.above(place)
+    onto.above(place, parents)
     uid, gid = owner or (node.entry.uid, node.entry.gid)
     entry = node.entry._replace(uid=uid, gid=gid, mode=node.entry.mode if mode is None else mode & 0o7777)
     add(store, onto.builder, place, view, node, entry)
