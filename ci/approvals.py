@@ -12,7 +12,8 @@ import time
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ci.errors import InfraError, UsageError
+from ci.errors import UsageError
+from ci.git import ask
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,7 +87,7 @@ def approve(root: Path, revision: str, why: str) -> Approval:
     if not name or not address:
         raise UsageError("git does not know who you are", hint="git config user.name and user.email")
     approval = Approval(commit=commit, by=f"{name} <{address}>", when=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), why=reason)
-    _git(root, "notes", f"--ref={REF}", "append", "-m", json.dumps(asdict(approval), ensure_ascii=False), commit)
+    ask(root, "notes", f"--ref={REF}", "append", "-m", json.dumps(asdict(approval), ensure_ascii=False), commit)
     return approval
 
 
@@ -100,16 +101,8 @@ def send(root: Path, remote: str) -> None:
     theirs = f"{REF}-{remote}"
     command = ["git", "-C", str(root), "fetch", "--quiet", "--no-tags", remote, f"+{REF}:{theirs}"]
     if subprocess.run(command, capture_output=True, check=False, stdin=subprocess.DEVNULL).returncode == 0:
-        _git(root, "notes", f"--ref={REF}", "merge", "--quiet", "--strategy=cat_sort_uniq", theirs)
-    _git(root, "push", "--quiet", remote, f"{REF}:{REF}")
-
-
-def _git(root: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
-    if done.returncode:
-        said = done.stderr.strip().splitlines()
-        raise InfraError(f"git {arguments[0]} failed: {said[-1] if said else f'exit code {done.returncode}'}", where=str(root))
-    return done.stdout
+        ask(root, "notes", f"--ref={REF}", "merge", "--quiet", "--strategy=cat_sort_uniq", theirs)
+    ask(root, "push", "--quiet", remote, f"{REF}:{REF}")
 
 
 def _approval(line: str) -> Approval | None:

@@ -7,12 +7,12 @@ that were squashed into the main branch do not look merged to git, and are left 
 from __future__ import annotations
 
 import json
-import subprocess
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ci.errors import InfraError
+from ci.git import ask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,7 +73,7 @@ def branches(root: Path, main: str, *, remote: str = "") -> list[Branch]:
     """
     prefix = f"refs/remotes/{remote}/" if remote else "refs/heads/"
     form = "%(refname)%00%(objectname)%00%(committerdate:unix)%00%(worktreepath)"
-    lines = _git(root, "for-each-ref", f"--format={form}", prefix.rstrip("/")).splitlines()
+    lines = ask(root, "for-each-ref", f"--format={form}", prefix.rstrip("/")).splitlines()
     found = []
     for line in lines:
         reference, commit, changed, worktree = line.split("\0")
@@ -87,7 +87,7 @@ def branches(root: Path, main: str, *, remote: str = "") -> list[Branch]:
 def notice(root: Path, branch: Branch, now: float) -> None:
     """Announce that a branch will be removed."""
     said = json.dumps({"branch": branch.reference, "when": int(now)})
-    _git(root, "notes", f"--ref={NOTICES}", "append", "-m", said, branch.commit, options=_NOBODY)
+    ask(root, "notes", f"--ref={NOTICES}", "append", "-m", said, branch.commit, options=_NOBODY)
 
 
 def remove(root: Path, branch: Branch, *, remote: str = "") -> None:
@@ -98,9 +98,9 @@ def remove(root: Path, branch: Branch, *, remote: str = "") -> None:
 
     """
     if remote:
-        _git(root, "push", "--quiet", f"--force-with-lease={branch.name}:{branch.commit}", remote, f":refs/heads/{branch.name}")
+        ask(root, "push", "--quiet", f"--force-with-lease={branch.name}:{branch.commit}", remote, f":refs/heads/{branch.name}")
     else:
-        _git(root, "update-ref", "-d", branch.reference, branch.commit)
+        ask(root, "update-ref", "-d", branch.reference, branch.commit)
 
 
 def advice(root: Path, policy: PolicyConfig, facts: Facts) -> list[str]:
@@ -121,8 +121,8 @@ def advice(root: Path, policy: PolicyConfig, facts: Facts) -> list[str]:
 
 
 def _branch(root: Path, main: str, *, name: str, reference: str, commit: str, changed: int) -> Branch:
-    ahead, behind = map(int, _git(root, "rev-list", "--left-right", "--count", f"{commit}...{main}").split())
-    own = _git(root, "log", "--reverse", "--format=%ct", f"{main}..{commit}").split()
+    ahead, behind = map(int, ask(root, "rev-list", "--left-right", "--count", f"{commit}...{main}").split())
+    own = ask(root, "log", "--reverse", "--format=%ct", f"{main}..{commit}").split()
     return Branch(
         name=name,
         reference=reference,
@@ -138,9 +138,9 @@ def _branch(root: Path, main: str, *, name: str, reference: str, commit: str, ch
 
 def _merged(root: Path, main: str, commit: str) -> int:
     """Return when main took a commit in: the time of the first commit of main itself that has it."""
-    after = _git(root, "rev-list", "--first-parent", "--ancestry-path", f"{commit}..{main}").split()
+    after = ask(root, "rev-list", "--first-parent", "--ancestry-path", f"{commit}..{main}").split()
     first = after[-1] if after else commit
-    return int(_git(root, "show", "--no-patch", "--format=%ct", first).split()[-1])
+    return int(ask(root, "show", "--no-patch", "--format=%ct", first).split()[-1])
 
 
 def _notices(root: Path, commit: str, reference: str) -> Iterator[int]:
@@ -153,13 +153,3 @@ def _notices(root: Path, commit: str, reference: str) -> Iterator[int]:
                 yield int(said["when"])
         except (ValueError, LookupError, TypeError):
             continue
-
-
-def _git(root: Path, *arguments: str, options: tuple[str, ...] = ()) -> str:
-    done = subprocess.run(
-        ["git", "-C", str(root), *options, *arguments], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
-    )
-    if done.returncode:
-        said = done.stderr.strip().splitlines()
-        raise InfraError(f"git {arguments[0]} failed: {said[-1] if said else f'exit code {done.returncode}'}", where=str(root))
-    return done.stdout

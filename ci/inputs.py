@@ -46,6 +46,7 @@ _ELSEWHERE = (
     "facts.py",
     "files.py",
     "frozen.py",
+    "git.py",
     "graph.py",
     "hosts.py",
     "init",
