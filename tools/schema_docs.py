@@ -23,6 +23,24 @@ _HEAD = """\
 
 pocket offers the whole of Dagger's core API in its schema (dagger-io 0.21.11, engine v0.21.8).
 A field that it does not support answers with an error that says so; it does not fail in the SDK.
+
+## Tried with the SDKs
+
+By hand, on 2026-11-21, as root and without a network; the sources are not part of this repository.
+
+Dagger's own tests of its Python SDK (v0.21.8, in `sdk/python`): 75 of 78 pass, as on Dagger's engine. The same three fail on both, since
+they need the internet or images that are not there: `test_git_repository`, `test_container_build`, `test_service_start_stop`.
+
+    _EXPERIMENTAL_DAGGER_CLI_BIN=$(command -v pocket) POCKET_IMAGE_ARCHIVES=alpine:3.20.2=alpine.tar \\
+        pytest -m "slow or not slow" tests/client tests/provisioning/test_integration_connection.py
+
+A program with exec, build, service and export ends with `all ok` with the TypeScript SDK (`@dagger.io/dagger` 0.21.9) and with the
+Go SDK (v0.21.8):
+
+    _EXPERIMENTAL_DAGGER_CLI_BIN=$(command -v pocket) npx tsx main.ts base.tar
+    _EXPERIMENTAL_DAGGER_CLI_BIN=$(command -v pocket) ./main base.tar out
+
+`POCKET_IMAGE_ARCHIVES` is the setting that takes an image archive for a name that no registry answers.
 """
 
 
