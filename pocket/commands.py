@@ -74,6 +74,9 @@ def _program(command: list[str], environment: dict[str, str]) -> int:
     """Run the program to its end; a terminal's interrupt reaches it by itself, other signals are passed on."""
     if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
         signal.signal(signal.SIGINT, lambda *_: None)  # unlike SIG_IGN, a handler is not inherited
+    early: list[int] = []  # signals that come before there is a program to pass them to
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: early.append(number))
     try:
         program = subprocess.Popen(command, env=environment)
     except OSError as e:
@@ -81,6 +84,8 @@ def _program(command: list[str], environment: dict[str, str]) -> int:
         return 127 if isinstance(e, FileNotFoundError) else 126
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: program.send_signal(number))
+    for sent in early:
+        program.send_signal(sent)
     code = program.wait()
     return 128 - code if code < 0 else code
 
