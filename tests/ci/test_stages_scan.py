@@ -133,7 +133,7 @@ class TestCode:
         assert (moved.line, moved.key) == (7, high.key)
 
     def test_a_rule_can_be_left_out(self, tmp_path: Path) -> None:
-        (tmp_path / "a.py").write_text("assert True\n")
+        (tmp_path / "a.py").write_text("assert bool\n")
         assert [found.rule for found in code.look(tmp_path, ".", ())[0]] == ["B101"]
         assert code.look(tmp_path, ".", ("B101",))[0] == []
 
@@ -314,7 +314,7 @@ class TestStage:
         assert [found.file for found in failure.value.findings] == ["image:/home/app/.netrc", "service/src/a.py"]
 
     async def test_what_does_not_block_is_told_all_the_same(self, scanned: _Scan) -> None:
-        (scanned.root / "service/src/a.py").write_text("assert True\n")
+        (scanned.root / "service/src/a.py").write_text("assert bool\n")
         result = await scanned.run()
         assert result.summary.startswith("1 finding (1 low), none blocks · ")
         assert [(found.name, found.file, found.line) for found in result.findings] == [("B101", "service/src/a.py", 1)]
@@ -331,7 +331,7 @@ class TestStage:
         assert "1 of the baseline match nothing" in (await scanned.run()).summary
 
     async def test_configuration_leaves_out_rules_and_files_and_moves_the_limit(self, scanned: _Scan) -> None:
-        (scanned.root / "service/src/a.py").write_text("assert True\n")
+        (scanned.root / "service/src/a.py").write_text("assert bool\n")
         (scanned.root / "example.env").write_text(f"KEY={AWS}\n")
         config = scanned.root / "configs/pipeline.yaml"
         config.write_text(f'{CONFIG}scan: {{advisories: "", block: low, exclude: ["*.env"], skip: [B101]}}\n')
