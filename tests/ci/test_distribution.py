@@ -1,30 +1,19 @@
 """What `pip install` would put on a machine: both packages with their data, and the two console scripts, each leading to a function."""
 
 import importlib
-import shutil
-import subprocess
-import sys
 import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+import wheels
 
 ROOT = Path(__file__).resolve().parents[2]
-BUILD = "import sys; from setuptools import build_meta; print(build_meta.build_wheel(sys.argv[1]))"
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the wheel from a copy, as setuptools writes beside the sources."""
-    tree, out = tmp_path_factory.mktemp("tree"), tmp_path_factory.mktemp("wheel")
-    for name in ("ci", "pocket"):
-        shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, tree / name)
-    result = subprocess.run([sys.executable, "-c", BUILD, str(out)], cwd=tree, check=False, capture_output=True, text=True)
-    assert result.returncode == 0, result.stdout + result.stderr
-    return next(out.glob("weighbridge-*.whl"))
+    return wheels.build(tmp_path_factory.mktemp("wheel"))
 
 
 def test_wheel_holds_every_module_and_data_file(wheel: Path) -> None:

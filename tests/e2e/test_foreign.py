@@ -1,27 +1,16 @@
 """A repository of somebody else's, with a package `ci` of its own and a Dockerfile: `weighbridge init`, then `weighbridge run`."""
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import wheels
 from accounts import ROOT, SYSTEM_PYTHON, Account, Checkout
-
-BUILD = "import sys; from setuptools import build_meta; print(build_meta.build_wheel(sys.argv[1]))"
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build what pip would install, from a copy, as setuptools writes beside the sources."""
-    tree, out = tmp_path_factory.mktemp("tree"), tmp_path_factory.mktemp("wheel")
-    for name in ("ci", "pocket"):
-        shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, tree / name)
-    done = subprocess.run([sys.executable, "-c", BUILD, str(out)], cwd=tree, check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return next(out.glob("weighbridge-*.whl"))
+    return wheels.build(tmp_path_factory.mktemp("wheel"))
 
 
 def test_init_and_run_in_a_foreign_repository(account: Account, wheel: Path) -> None:
