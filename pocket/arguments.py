@@ -37,12 +37,14 @@ def coerce(arg: ArgSpec, value: Any, load: Callable[[object], Any]) -> Any:
         if None in values:
             raise RequestError(f'Expected value of type "{arg.type}!", found null.')
         return [_one(arg, v, load) for v in values]
+    if arg.id_of is not None and value == "" and not arg.required:
+        return None
     return _one(arg, value, load)
 
 
 def _one(arg: ArgSpec, value: Any, load: Callable[[object], Any]) -> Any:
     if arg.id_of is not None:
-        return None if value == "" and not arg.required else _object(arg.id_of, value, load)
+        return _object(arg.id_of, value, load)
     match arg.type:
         case "Boolean":
             return _checked(value, isinstance(value, bool), "Boolean", "a non boolean value")

@@ -88,14 +88,15 @@ def test_the_second_run_waits_for_the_gpu_says_for_whom_and_then_runs(
 
 
 def test_ctrl_c_while_it_waits_is_130_and_leaves_the_queue(tmp_path: Path, machine: dict[str, str], repository: Path) -> None:
-    with another_run(tmp_path / "one", machine, repository) as first, another_run(tmp_path / "two", machine, repository) as second:
+    with another_run(tmp_path / "one", machine, repository) as first:
         until(first, "works on")
-        until(second, "waits for")
-        second.send_signal(signal.SIGINT)
-        output, _ = second.communicate()
-        assert second.returncode == 130
-        assert "Traceback" not in output
-        assert len(list((tmp_path / "leases").glob("*.claim"))) == 1  # the first one's
+        with another_run(tmp_path / "two", machine, repository) as second:
+            until(second, "waits for")
+            second.send_signal(signal.SIGINT)
+            output, _ = second.communicate()
+            assert second.returncode == 130
+            assert "Traceback" not in output
+            assert len(list((tmp_path / "leases").glob("*.claim"))) == 1  # the first one's
 
 
 def test_two_that_need_little_memory_share_a_gpu(tmp_path: Path, machine: dict[str, str], repository: Path) -> None:
