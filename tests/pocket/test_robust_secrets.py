@@ -18,9 +18,11 @@ from busybox_image import make_base
 from guarded_host import GuardedHost, guarded_host
 from otlp_receiver import OtlpReceiver
 from pocket_session import IMAGE, PocketSession, session, sh
+from registries import real_registry
 
 USES = ("variable", "file", "build", "registry", "web", "token", "header", "plain", "signing")
 CANARIES = {use: f"canary-{use}-7f3a9c51d2e84b06" for use in USES}
+HTPASSWD = "user:$2b$05$abcdefghijklmnopqrstuurJpuKi2Ia/exeqc68atgZroQUWEHvd2\n"  # bcrypt of the registry's canary
 DOCKERFILE = f"""FROM {IMAGE}
 RUN --mount=type=secret,id=build cat /run/secrets/build && cat /run/secrets/build >&2 && [ $(wc -c < /run/secrets/build) = 29 ]
 RUN --mount=type=secret,id=build,env=BUILD [ "${{#BUILD}}" = 29 ] && echo $BUILD
@@ -173,9 +175,10 @@ def test_every_secret_was_used(left: Left) -> None:
     assert left.watch.looks > 20
 
 
-def test_no_secret_is_in_the_cache(left: Left) -> None:
+def _found_under(cache: Path) -> tuple[set[tuple[str, str]], int]:
+    """Give the canaries in names, links and files below a directory, and how many files were read."""
     found, files = set(), 0
-    for folder, names, entries in os.walk(left.cache):
+    for folder, names, entries in os.walk(cache):
         for name in (*names, *entries):
             path = Path(folder, name)
             found |= {(str(path), use) for use in finds(os.fsencode(name))}
@@ -184,6 +187,11 @@ def test_no_secret_is_in_the_cache(left: Left) -> None:
             elif path.is_file():
                 files += 1
                 found |= {(str(path), use) for use in finds(path.read_bytes())}
+    return found, files
+
+
+def test_no_secret_is_in_the_cache(left: Left) -> None:
+    found, files = _found_under(left.cache)
     assert not found
     assert files > 20
 
@@ -198,3 +206,26 @@ def test_no_secret_is_told(left: Left, what: str) -> None:
 
 def test_no_secret_is_an_argument_of_a_process(left: Left) -> None:
     assert not left.watch.found
+
+
+def test_the_password_of_a_registry_that_takes_it_is_nowhere(tmp_path: Path) -> None:
+    """An image is pushed, and pulled by another session whose cache is empty."""
+    with real_registry(tmp_path / "registry", htpasswd=HTPASSWD) as address, OtlpReceiver() as receiver:
+        for name, work in (
+            ("push", f'from(address:"{IMAGE}"){{withNewFile(path:"/made",contents:"x"){{publish(address:"{address}/x:1")}}}}'),
+            ("pull", f'from(address:"{address}/x:1"){{file(path:"/made"){{contents}}}}'),
+        ):
+            cache, log = tmp_path / name / "cache", tmp_path / name / "log"
+            log.parent.mkdir()
+            with session(cache, log, image=make_base(tmp_path / "base.tar"), env=receiver.env()) as s:
+                made = s.ok('query($v:String!){setSecret(name:"p",plaintext:$v){id}}', "setSecret", "id", v=CANARIES["registry"])
+                login = f'withRegistryAuth(address:"{address}",username:"user",secret:"{made}")'
+                answer = s.query(f"{{container{{{login}{{{work}}}}}}}")
+                refused = s.query(f'{{container{{from(address:"{address}/y:1"){{id}}}}}}')
+            assert "sha256:" in json.dumps(answer) or '"contents": "x"' in json.dumps(answer)
+            assert "errors" in refused
+            assert not finds(json.dumps([answer, refused]).encode() + log.read_bytes())
+            found, files = _found_under(cache)
+            assert not found
+            assert files > 5
+        assert not finds(b"".join(m.SerializeToString() for m in (*receiver.spans, *receiver.logs)))
