@@ -222,12 +222,14 @@ def test_up_says_where_a_service_is(tmp_path: Path, base_archive: Path) -> None:
 
 @pytest.mark.parametrize("code", [0, 3])
 def test_up_ends_with_its_service(live: Session, box: Steps, code: int) -> None:
-    """The service answers once, so that it counts as started, and ends."""
-    script = f"nc -l -p 8080 </dev/null; nc -l -p 8080 </dev/null; exit {code}"
+    """The service takes any number of connections, and ends when one of them says so."""
+    script = f"mkfifo /told; nc -ll -p 8080 -e sh -c 'read -r word && echo $word > /told' & read -r word < /told; exit {code}"
     service: Steps = (*box, ("withExposedPort", {"port": 8080}), ("asService", {"args": ["sh", "-c", script]}))
     port = free_port()
     with asking(live, *service, ("up", {"ports": [{"frontend": port, "backend": 8080}]})) as client:
         until(port, open_=True)
+        with socket.create_connection(("127.0.0.1", port), timeout=120) as connection:
+            connection.sendall(b"end\n")
         answer = json.loads(client.getresponse().read())
     if code:
         assert "exited: exit code: 3" in answer["errors"][0]["message"]
