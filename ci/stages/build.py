@@ -38,7 +38,7 @@ async def run(ctx: Context, needs: Mapping[str, Any]) -> Result:  # noqa: ARG001
     with common.subject_fault(
         "installing requirements", hint=f"check {ctx.config.build.requirements}: every package needs a version and hashes"
     ):
-        dependencies = await common.installed(ctx, ctx.config.build.requirements).directory(VENV).with_timestamps(common.FIXED_TIME).sync()
+        dependencies = await common.installed(ctx, ctx.config.build.requirements).with_exec(_DATED).directory(VENV).sync()
     image = service_image(ctx, dependencies)
     with kept.incoming(ctx.cache) as part:
         await image.export(str(part))
@@ -88,6 +88,9 @@ def public_tree(ctx: Context, names: Sequence[str]) -> dagger.Directory:
         .with_timestamps(common.FIXED_TIME)
     )
 
+
+# A virtual environment has links to what only its container has; `withTimestamps` of a Dagger engine follows them, and fails.
+_DATED = ["find", VENV, "-exec", "touch", "-h", "-d", f"@{common.FIXED_TIME}", "{}", "+"]
 
 # A base that has the user keeps its own entry; uid 1000 is what most images give the first ordinary user.
 _ADD_USER = """
