@@ -28,7 +28,7 @@ _GUESSES = {"Secret Keyword", "Basic Auth Credentials"}
 
 
 class Detectors:
-    """The detectors, made ready once; a context manager. `remembered` maps a text's digest to what was found in it before."""
+    """The detectors, made ready once, when they are first needed; a context manager. `remembered` maps a text's digest to what was found in it before."""
 
     def __init__(self, scratch: Path, remembered: Mapping[str, list[dict[str, Any]]]) -> None:
         self._scratch, self._remembered = scratch, remembered
@@ -38,16 +38,19 @@ class Detectors:
         """What to remember: digest of name and text → findings without their file."""
 
     def __enter__(self) -> Self:
+        return self
+
+    def _prepare(self) -> None:
+        """Import the library and make its detectors: not before a text comes that nothing is remembered of."""
         from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
         from detect_secrets.plugins import keyword
         from detect_secrets.settings import get_plugins, transient_settings
 
-        classes: list[str] = [one.__name__ for one in get_mapping_from_secret_type_to_class().values()]
-        used = [{"name": name} for name in classes if name not in _NOT_USED]
+        classes: Mapping[str, type[Any]] = get_mapping_from_secret_type_to_class()
+        used = [{"name": one.__name__} for one in classes.values() if one.__name__ not in _NOT_USED]
         self._stack.enter_context(transient_settings({"plugins_used": used}))
         words = re.compile("|".join(keyword.DENYLIST), re.IGNORECASE)
         self._patterns = [words, *(pattern for plugin in get_plugins() for pattern in getattr(plugin, "denylist", ()))]
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
@@ -65,6 +68,8 @@ class Detectors:
         return [Found(**{**found, "file": name}) for found in self.seen[digest]]
 
     def _search(self, base: str, text: str) -> Iterator[Found]:
+        if not self._patterns:
+            self._prepare()
         lines = text.splitlines()
         numbers = self._candidates(text, lines)
         if not numbers:
