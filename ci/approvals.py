@@ -37,13 +37,15 @@ class Approval:
     why: str
 
 
-def with_approvals(root: Path, config: Config, facts: Facts) -> Facts:
-    """Return the facts with the approvals of the commit, where a rule asks for them; to clones of CI hosts, the notes are fetched."""
+def with_approvals(root: Path, config: Config, facts: Facts, *, fetching: bool = True) -> Facts:
+    """Return the facts with the approvals of the commit, where a rule asks for them; to clones of CI hosts, the notes are fetched unless
+    the network is to be left alone.
+    """
     from ci.policy import is_hotfix
 
     if not facts.commit or not is_hotfix(config, facts):
         return facts
-    if facts.host != "local":
+    if fetching and facts.host != "local":
         fetch(root)
     return replace(facts, approvals=read(root, facts.commit))
 

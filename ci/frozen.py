@@ -8,6 +8,7 @@ only the embedded engine keeps steps from the network; `host` and `oci-archive:`
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ci.errors import UsageError
@@ -37,6 +38,11 @@ def check(config: Config, root: Path) -> None:
         count = f"{len(problems)} thing{'s' if len(problems) > 1 else ''} not pinned (--frozen). Nothing was run."
         hint = "the digest that the last run used is in its record: .weighbridge/runs/latest/run.json, base.identity"
         raise UsageError("\n".join([*problems, count]), hint=hint if _images(config, root) else "")
+
+
+def untouched(config: Config) -> Config:
+    """Return the configuration that stages get: nobody is asked for advisories. Keys hold the one that is written."""
+    return replace(config, scan=replace(config.scan, advisories=""))
 
 
 def left_out(config: Config) -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from ci import gpu
+from ci import frozen, gpu
 from ci.failures import tail_of
 from ci.hydrate import dehydrate
 from ci.memo import Entry, digests_of, write_entry
@@ -171,7 +171,7 @@ class Performer:
         wanted = self.terms[stage.name].want.gpus
         elsewhere = tuple(str(number) for number in range(0 if self.request.engine.here else wanted))
         return Context(
-            config=self.request.config,
+            config=frozen.untouched(self.request.config) if self.request.selection.frozen else self.request.config,
             root=self.request.root,
             subject=self.request.root / self.request.config.subject.path,
             cache=self.request.cache,

@@ -92,7 +92,9 @@ class _Run:
         self.record.scrubber = self.secrets.scrubber()
         self._streams: dict[str, Stream] = {}
         # None of them is left for the processes that are started from here.
-        self._collector = collector(request.config.traces, os.environ, permitted=request.plan.permits.secrets)
+        self._collector = collector(
+            request.config.traces, os.environ, permitted=request.plan.permits.secrets and not request.selection.frozen
+        )
         extra = {stage: list(given) for stage, given in request.extra.items()}
         self.record.asked = {"selection": dehydrate(request.selection), "extra": extra}
         self.record.resumed = request.resume.id if request.resume else ""

@@ -10,6 +10,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ci import frozen
 from ci.errors import InfraError
 from ci.files import Digests, digest_of
 from ci.hydrate import dehydrate
@@ -119,7 +120,8 @@ class Schedule:
             return Verdict(None, inputs, why, known) if known else Verdict(None, inputs, why)
         if entry is None:
             return Verdict(None, inputs, self._history(stage, inputs))
-        gone = stage.gone(entry.result, self.config, self.root, self.cache)
+        config = frozen.untouched(self.config) if self.selection.frozen else self.config
+        gone = stage.gone(entry.result, config, self.root, self.cache)
         if gone and not self.memo.elsewhere(stage.archives(entry.result)):
             return Verdict(None, inputs, gone)
         return Verdict(entry, inputs, f"passed in run {entry.run}" if resumed else "none of its inputs changed")

@@ -79,7 +79,7 @@ def requested(arguments: argparse.Namespace) -> Request:
     from ci.remote import opened
     from ci.request import Request
 
-    here, keeps = surroundings(), arguments.keep_failed or arguments.shell_on_failure
+    here, keeps = surroundings(frozen=arguments.frozen), arguments.keep_failed or arguments.shell_on_failure
     selection, extra, resumed = _picked(arguments, here)
     plan = make_plan(here.config, here.facts, here.stages, selection=selection)
     config = under_policy(here.config, plan.permits)

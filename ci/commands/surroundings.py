@@ -32,8 +32,8 @@ class Surroundings:
     stages: Mapping[str, Stage]
 
 
-def surroundings() -> Surroundings:
-    """Return root, cache, configuration, facts and stages of the working directory.
+def surroundings(*, frozen: bool = False) -> Surroundings:
+    """Return root, cache, configuration, facts and stages of the working directory; when `frozen`, nothing is fetched.
 
     Raises:
         UsageError: there is no repository here, or its configuration is wrong.
@@ -50,7 +50,7 @@ def surroundings() -> Surroundings:
     if not (root / config.subject.path).is_dir():
         raise UsageError(f"the subject's directory {config.subject.path} does not exist", where=CONFIG)
     stages = all_stages(config, root)
-    facts = with_approvals(root, config, collect(root, os.environ))
+    facts = with_approvals(root, config, collect(root, os.environ), fetching=not frozen)
     return Surroundings(root=root, cache=cache, config=config, facts=facts, stages=stages)
 
 

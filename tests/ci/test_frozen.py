@@ -2,10 +2,14 @@
 
 import asyncio
 import json
+import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
-from pipelines import Pipeline
+from otlp_receiver import OtlpReceiver
+from pipelines import Done, Pipeline
 
 from ci import frozen
 from ci.base.choice import pinned
@@ -14,7 +18,9 @@ from ci.config.model import BaseConfig
 from ci.errors import UsageError
 from ci.plan import make_plan
 from ci.selection import Selection
+from ci.stage import Context
 from ci.stages import STAGES
+from ci.stages.scan import out_of_date
 
 DIGEST = "sha256:" + "1" * 64
 
@@ -99,3 +105,38 @@ def test_push_to_a_registry_is_left_out_and_says_why(pipeline: Pipeline) -> None
     configured(pipeline, "push: {layout: out}")
     plan = make_plan(pipeline.config, pipeline.facts, STAGES, selection=Selection(frozen=True))
     assert [stage.name for stage in plan.stages if stage.do == "skip"] == []
+
+
+def test_nobody_is_asked_for_advisories_nor_told_of_the_run(pipeline: Pipeline) -> None:
+    """The same run, not frozen, has both; its result stands for the frozen one, because keys hold what is written."""
+    told = []
+
+    async def work(ctx: Context, _needs: Mapping[str, Any]) -> Done:
+        told.append(ctx.config.scan.advisories)
+        return Done("fine")
+
+    pipeline.add("scan", work, config=("scan",))
+    with OtlpReceiver() as receiver:
+        path = pipeline.root / "configs" / "pipeline.yaml"
+        path.write_text(f"{path.read_text()}traces: {{endpoint: '{receiver.address}'}}\n")
+        pipeline.run(selection=Selection(frozen=True))
+        assert receiver.connections == 0
+        pipeline.run(selection=Selection(everything=True))
+        assert receiver.connections == 1
+    assert told == ["", "https://api.osv.dev"]
+    assert pipeline.run(selection=Selection(frozen=True)).stages["scan"].status == "reused"
+
+
+@pytest.mark.parametrize(
+    ("looked_at", "frozen_run", "said"),
+    [
+        (0.0, False, "advisories have not been asked for"),
+        (0.0, True, ""),
+        (1.0, False, "advisories could not be checked an hour ago"),
+        (1.0, True, ""),
+        (time.time(), False, ""),
+    ],
+)
+def test_a_scan_of_a_frozen_run_stands_for_frozen_runs_alone(pipeline: Pipeline, looked_at: float, frozen_run: bool, said: str) -> None:
+    config = frozen.untouched(pipeline.config) if frozen_run else pipeline.config
+    assert out_of_date({"looked_at": looked_at, "advisories": False}, config, pipeline.root, pipeline.cache) == said

@@ -126,26 +126,37 @@ class TestCode:
         (tmp_path / "src").mkdir()
         source = tmp_path / "src" / "a.py"
         source.write_text("import subprocess\n\n\ndef f(x):\n    subprocess.call(x, shell=True)\n")
-        (high,) = (found for found in code.look(tmp_path, "src", ())[0] if found.severity == "high")
+        (high,) = (found for found in code.look(tmp_path, "src")[0] if found.severity == "high")
         assert (high.rule, high.file, high.line) == ("B602", "src/a.py", 5)
         source.write_text("\n\n" + source.read_text())
-        moved = next(found for found in code.look(tmp_path, "src", ())[0] if found.rule == "B602")
+        moved = next(found for found in code.look(tmp_path, "src")[0] if found.rule == "B602")
         assert (moved.line, moved.key) == (7, high.key)
 
-    def test_a_rule_can_be_left_out(self, tmp_path: Path) -> None:
-        (tmp_path / "a.py").write_text("assert bool\n")
-        assert [found.rule for found in code.look(tmp_path, ".", ())[0]] == ["B101"]
-        assert code.look(tmp_path, ".", ("B101",))[0] == []
+    def test_what_was_found_is_remembered_until_a_file_changes(self, tmp_path: Path) -> None:
+        source, memory = tmp_path / "src", tmp_path / "memory"
+        source.mkdir()
+        (source / "a.py").write_text("assert bool\n")
+        first = code.remembered(tmp_path, "src", memory)
+        (kept,) = memory.iterdir()
+        assert [found.rule for found in first[0]] == ["B101"]
+        assert code.remembered(tmp_path, "src", memory) == first
+        kept.write_text(kept.read_text().replace("B101", "B999"))
+        assert code.remembered(tmp_path, "src", memory)[0][0].rule == "B999"
+        (source / "b.pyw").write_text("exec('1')\n")
+        assert sorted(found.rule for found in code.remembered(tmp_path, "src", memory)[0]) == ["B101", "B102"]
+        kept.write_text("{")
+        (source / "b.pyw").unlink()
+        assert code.remembered(tmp_path, "src", memory) == first
 
     def test_a_password_is_not_quoted(self, tmp_path: Path) -> None:
         (tmp_path / "a.py").write_text("password = 'correct-horse'\n")
-        (found,) = code.look(tmp_path, ".", ())[0]
+        (found,) = code.look(tmp_path, ".")[0]
         assert found.rule == "B105"
         assert "horse" not in repr(found)
 
     def test_a_file_that_is_no_python_is_named(self, tmp_path: Path) -> None:
         (tmp_path / "a.py").write_text("def (\n")
-        _, count, unread = code.look(tmp_path, ".", ())
+        _, count, unread = code.look(tmp_path, ".")
         assert (count, len(unread), unread[0].partition(":")[0]) == (0, 1, "a.py")
 
 
@@ -291,7 +302,8 @@ class TestStage:
     async def test_a_clean_repository_passes_and_says_what_was_looked_at(self, scanned: _Scan) -> None:
         result = await scanned.run()
         assert result.summary == (
-            "nothing found · 4 files, 1 image file, 1 package, 1 module · not checked: advisories: scan.advisories is empty"
+            "nothing found · 4 files, 1 image file, 1 package, 1 module · not checked: advisories: nobody is asked "
+            "(scan.advisories is empty, or the run is frozen)"
         )
         assert result.findings == ()
 

@@ -94,7 +94,9 @@ def test_frozen_passes_without_a_network_on_a_warm_cache(checkout: Checkout) -> 
     finished = without_network(checkout, "run", "--frozen", "--force")
     assert finished.code == 0, finished.output
     assert "evaluate" in checkout.ran()  # through the engine, and its steps came from the cache
-    assert {step["cached"] for entry in checkout.record()["stages"] if entry["name"] != "scan" for step in entry["steps"]} == {True}
+    stages = {entry["name"]: entry for entry in checkout.record()["stages"]}
+    assert {step["cached"] for name, entry in stages.items() if name != "scan" for step in entry["steps"]} == {True}
+    assert "not checked: advisories: nobody is asked" in stages["scan"]["summary"]
 
 
 def test_an_empty_machine_with_a_store_reuses_every_stage(checkout: Checkout, account: Account, registry: str) -> None:

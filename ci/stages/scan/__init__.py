@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -44,18 +44,19 @@ class Result(StageResult):
     advisories: bool
     """Whether advisories were checked."""
     looked_at: float
-    """When, in seconds since the epoch: advisories are news."""
+    """When, in seconds since the epoch: advisories are news. 0 when nobody was to be asked."""
 
 
 async def run(ctx: Context, needs: Mapping[str, Any]) -> Result:
     """Look, compare with the baseline, and fail when something remains that blocks."""
     scan = ctx.config.scan
     accepted = baseline.read(ctx.root / scan.baseline, scan.baseline)
-    report = await _looked(job_of(ctx, needs["build"].digest))
+    change = change_of(ctx.root, ctx.config, ctx.facts)
+    report = await _looked(job_of(ctx, needs["build"].digest, change.files))
     fresh, old, unused = baseline.split([Found(**one) for one in report["found"]], accepted)
     fresh.sort(key=lambda one: (-SEVERITIES.index(one.severity), one.file, one.line))
     # No base is known, or only a part was looked at: then an entry may well have something to match elsewhere.
-    stale = [f"{entry.rule} in {entry.file}" for entry in unused] if change_of(ctx.root, ctx.config, ctx.facts).whole else []
+    stale = [f"{entry.rule} in {entry.file}" for entry in unused] if change.whole else []
     document = {
         "found": [asdict(one) for one in fresh],
         "accepted": [asdict(one) for one in old],
@@ -80,19 +81,19 @@ async def run(ctx: Context, needs: Mapping[str, Any]) -> Result:
         counts=report["counts"],
         accepted=len(old),
         advisories=report["advisories"],
-        looked_at=time.time(),
+        looked_at=time.time() if scan.advisories else 0.0,
     )
 
 
-def job_of(ctx: Context, image: str) -> dict[str, Any]:
-    """Describe what the program shall look at."""
+def job_of(ctx: Context, image: str, files: Sequence[str]) -> dict[str, Any]:
+    """Describe what the program shall look at; `files` are those of the change."""
     config, scan = ctx.config, ctx.config.scan
     prefix = "" if config.subject.path in {"", "."} else config.subject.path.rstrip("/") + "/"
     cache = ctx.cache / "scan"
     cache.mkdir(parents=True, exist_ok=True)
     return {
         "root": str(ctx.root),
-        "files": [name for name in change_of(ctx.root, config, ctx.facts).files if name != scan.baseline],
+        "files": [name for name in files if name != scan.baseline],
         "source": prefix + config.subject.source,
         "archive": str(ctx.artifacts(image)),
         "places": {config.build.workdir.rstrip("/"): prefix.rstrip("/")},
@@ -128,6 +129,8 @@ def finding(found: Found) -> Finding:
 
 def out_of_date(result: Mapping[str, Any], config: Config, _root: Path, _cache: Path) -> str:
     """Say why a remembered scan cannot be reused: what advisories know changes by itself."""
+    if config.scan.advisories and not result["looked_at"]:
+        return "advisories have not been asked for"
     age = time.time() - result["looked_at"]
     if not config.scan.advisories or age < (_DAY if result["advisories"] else _HOUR):
         return ""

@@ -80,19 +80,19 @@ def look(job: Job) -> Report:
     lines = licences.locked((root / job.lock).read_text(encoding="utf-8", errors="replace"))
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(advisories.look, job.advisories, job.lock, lines) if job.advisories and lines else None
-        _secrets(job, root, lines, report)
-        found, modules, unread = code.look(root, job.source, job.skip)
+        memory = Path(job.cache) / _identity()
+        memory.mkdir(parents=True, exist_ok=True)
+        _secrets(job, root, lines, report, memory)
+        found, modules, unread = code.remembered(root, job.source, memory)
         report.found += found
         report.notes += [f"code of {one}" for one in unread]
         report.counts["modules"] = modules
-        _advisories(asked, report, "" if job.advisories else "scan.advisories is empty")
+        _advisories(asked, report, "" if job.advisories else "nobody is asked (scan.advisories is empty, or the run is frozen)")
     report.found = [one for one in report.found if not any(fnmatch(one.rule, pattern) for pattern in job.skip)]
     return report
 
 
-def _secrets(job: Job, root: Path, lines: dict[str, tuple[str, int]], report: Report) -> None:
-    memory = Path(job.cache) / _identity()
-    memory.mkdir(parents=True, exist_ok=True)
+def _secrets(job: Job, root: Path, lines: dict[str, tuple[str, int]], report: Report, memory: Path) -> None:
     kept = memory / "texts.json"
     with tempfile.TemporaryDirectory(dir=memory) as scratch, Detectors(Path(scratch), _remembered(kept)) as detectors:
         changed = [name for name in job.files if not matches(name, job.exclude)]
@@ -143,11 +143,11 @@ def _content(path: Path) -> bytes:
 
 
 def _identity() -> str:
-    """Return what the memory holds for: other detectors or other code of this package find other things."""
+    """Return what the memory holds for: other detectors, another bandit or other code of this package find other things."""
     from importlib.metadata import version
 
     own = [path.read_text(encoding="utf-8") for path in sorted(Path(__file__).parent.glob("*.py"))]
-    return digest_of([version("detect-secrets"), *own])[:16]
+    return digest_of([version("detect-secrets"), version("bandit"), *own])[:16]
 
 
 def _remembered(path: Path) -> dict[str, list[dict[str, Any]]]:
