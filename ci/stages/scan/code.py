@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ci.stages.scan.found import Found, Severity, key_of
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 _SEVERITIES: dict[str, Severity] = {"HIGH": "high", "MEDIUM": "medium", "LOW": "low"}
 _QUOTES_VALUES = {"B105", "B106", "B107"}
 """Tests whose message holds the password that they found."""
 
 
-def look(root: Path, directory: str, skip: Sequence[str]) -> tuple[list[Found], int, list[str]]:
-    """Return what bandit finds below a directory, how many files it read, and which it could not read."""
+Outcome = tuple[list[Found], int, list[str]]
+"""What was found, how many files were read, and which could not be."""
+
+
+def remembered(root: Path, directory: str, memory: Path) -> Outcome:
+    """Return what bandit finds below a directory; `memory` is a directory that keeps it for as long as no file there changes."""
+    from ci.paths import write_atomically
+
+    modules = sorted(path for path in (root / directory).rglob("*.py*") if path.is_file())
+    texts = [part for path in modules for part in (str(path.relative_to(root)), path.read_text(encoding="latin-1"))]
+    place = memory / f"code-{key_of(directory, *texts)}.json"
+    try:
+        kept = json.loads(place.read_bytes())
+        return [Found(**one) for one in kept["found"]], kept["files"], kept["unread"]
+    except (OSError, ValueError, TypeError, KeyError):
+        pass
+    found, files, unread = look(root, directory)
+    write_atomically(place, json.dumps({"found": [asdict(one) for one in found], "files": files, "unread": unread}).encode())
+    return found, files, unread
+
+
+def look(root: Path, directory: str) -> Outcome:
+    """Return what bandit finds below a directory."""
     import logging
 
     from bandit.core import config, manager
@@ -25,7 +44,7 @@ def look(root: Path, directory: str, skip: Sequence[str]) -> tuple[list[Found], 
     bandit = manager.BanditManager(config.BanditConfig(), "file", quiet=True)
     bandit.discover_files([str(root / directory)], recursive=True)
     bandit.run_tests()
-    found = [_found(root, issue) for issue in bandit.get_issue_list() if issue.test_id not in skip]
+    found = [_found(root, issue) for issue in bandit.get_issue_list()]
     unread = [f"{_relative(root, name)}: {reason}" for name, reason in bandit.get_skipped()]
     return sorted(found, key=lambda one: (one.file, one.line)), len(bandit.files_list), unread
 
