@@ -8,9 +8,10 @@ every file there is. A file that is gone is no part of it.
 from __future__ import annotations
 
 import fnmatch
+import os
 import re
+import stat
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ci.facts import git, with_changes
@@ -18,6 +19,7 @@ from ci.files import IGNORED, matches
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from ci.config.model import Config
     from ci.facts import Facts
@@ -58,5 +60,19 @@ def _uncommitted(root: Path, facts: Facts) -> list[str]:
 
 
 def _present(root: Path, names: Iterable[str]) -> tuple[str, ...]:
-    kept = {name for name in names if name and not any(_LEFT_OUT.match(part) for part in name.split("/"))}
-    return tuple(sorted(name for name in kept if (path := root / name).is_file() and not path.is_symlink()))
+    left_out: dict[str, bool] = {}  # thousands of files share a few directories
+    return tuple(sorted(name for name in {*names} if name and not _is_left_out(name, left_out) and _is_file(f"{root}/{name}")))
+
+
+def _is_left_out(name: str, known: dict[str, bool]) -> bool:
+    directory, _, last = name.rpartition("/")
+    if directory and directory not in known:
+        known[directory] = any(_LEFT_OUT.match(part) for part in directory.split("/"))
+    return (bool(directory) and known[directory]) or _LEFT_OUT.match(last) is not None
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except OSError:
+        return False

@@ -43,7 +43,7 @@ def run(argv: Sequence[str]) -> int:
     """Carry out one command and return its exit code; errors that a person can mend are printed, with what to do."""
     named = next((word for word in argv if not word.startswith("-")), "")
     try:
-        arguments = parser(named).parse_args(_split(argv))
+        arguments = parser(named, alone=argv[:1] == [named]).parse_args(_split(argv))
         return int(arguments.module.main(arguments))
     except SystemExit as stop:  # argparse has printed what is wrong; 2 is its code and ours
         return int(stop.code or 0)
@@ -54,8 +54,8 @@ def run(argv: Sequence[str]) -> int:
         return int(error.exit)
 
 
-def parser(*names: str) -> argparse.ArgumentParser:
-    """Return the parser of all commands, with the options of those that are named."""
+def parser(*names: str, alone: bool = False) -> argparse.ArgumentParser:
+    """Return the parser of all commands, with the options of those that are named; of these `alone`, where nobody will see the others."""
     import argparse
 
     whole = argparse.ArgumentParser(
@@ -67,7 +67,8 @@ def parser(*names: str) -> argparse.ArgumentParser:
     )
     whole.add_argument("--version", action="version", version=f"weighbridge {__version__}")
     commands = whole.add_subparsers(metavar="COMMAND", required=True)
-    for entry in COMMANDS:
+    known = [entry for entry in COMMANDS if entry.name in names] if alone else []
+    for entry in known or COMMANDS:
         command = commands.add_parser(entry.name, help=entry.text, description=entry.text, allow_abbrev=False)
         if entry.name in names:
             _fill(command, entry)

@@ -7,6 +7,7 @@ shallow clone, no event file) is empty or None, never guessed.
 from __future__ import annotations
 
 import subprocess
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -14,9 +15,14 @@ from ci import hosts
 from ci.approvals import Approval
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
+    Status = Callable[[], str | None]
+    """Waits for what git says of the working tree; None without git or a repository."""
+
+# No lock is taken for a refreshed index: two runs in one tree must not meet there.
+_GIT = ("git", "--no-optional-locks")
 Host = Literal["local", "github", "gitlab"]
 Event = Literal["local", "push", "pull_request", "tag", "schedule", "manual"]
 
@@ -62,9 +68,9 @@ class Facts:
         return self.commit[:7] or "no commit"
 
 
-def collect(root: Path, environ: Mapping[str, str]) -> Facts:
-    """Return the facts of the working tree at `root` under `environ`."""
-    facts = working_tree(root)
+def collect(root: Path, environ: Mapping[str, str], status: Status | None = None) -> Facts:
+    """Return the facts of the working tree at `root` under `environ`; `status` is what `asking` gave, when git was asked before."""
+    facts = working_tree(root, status)
     if hosts.is_github(environ):
         facts = hosts.github(facts, environ)
     elif hosts.is_gitlab(environ):
@@ -75,20 +81,43 @@ def collect(root: Path, environ: Mapping[str, str]) -> Facts:
 def git(root: Path, *arguments: str) -> str | None:
     """Return what git says, or None when there is no git, no repository, or no such thing in it."""
     try:
-        # No lock is taken for a refreshed index: two runs in one tree must not meet there.
-        done = subprocess.run(["git", "--no-optional-locks", "-C", str(root), *arguments], capture_output=True, check=True)
+        done = subprocess.run([*_GIT, "-C", str(root), *arguments], capture_output=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
     return done.stdout.decode(errors="surrogateescape")
 
 
-def working_tree(root: Path) -> Facts:
+@contextmanager
+def asking(root: Path) -> Iterator[Status]:
+    """Ask git for the state of the working tree, and give what waits for the answer: on other cores, git looks at files meanwhile."""
+    command = [*_GIT, "-C", str(root), "status", "--porcelain=v2", "--branch", "-z", "--untracked-files=normal"]
+    try:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    except OSError:
+        yield lambda: None
+        return
+    with process:
+        try:
+            yield lambda: _answer(process)
+        finally:
+            process.kill()  # nothing to one that has answered
+
+
+def _answer(process: subprocess.Popen[bytes]) -> str | None:
+    said, _ = process.communicate()
+    return None if process.returncode else said.decode(errors="surrogateescape")
+
+
+def working_tree(root: Path, status: Status | None = None) -> Facts:
     """Return what git says in one answer: commit, branch and dirty files."""
-    status = git(root, "status", "--porcelain=v2", "--branch", "-z", "--untracked-files=normal")
     if status is None:
+        with asking(root) as asked:
+            return working_tree(root, asked)
+    said = status()
+    if said is None:
         return Facts()
     commit, branch, dirty = "", "", []
-    entries = iter(status.split("\0"))
+    entries = iter(said.split("\0"))
     for entry in entries:
         if entry.startswith("# branch.oid ") and not entry.endswith("(initial)"):
             commit = entry.rpartition(" ")[2]

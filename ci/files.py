@@ -6,6 +6,7 @@ read: a file written twice within one tick of the clock can keep its times. Modi
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import hashlib
 import json
@@ -20,7 +21,9 @@ from typing import TYPE_CHECKING
 from ci.paths import write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+
+    Matcher = Callable[[str], re.Match[str] | None]
 
 IGNORED = (
     ".coverage",
@@ -62,13 +65,19 @@ class Digests:
 
     def of(self, patterns: Sequence[str], exclude: Sequence[str] = ()) -> dict[str, str]:
         """Return path → digest for every file that the patterns name, sorted by path."""
-        refused = [_matcher(pattern) for pattern in exclude]
         names = {name for pattern in patterns for name in self._expand(pattern)}
-        return {name: self._digest(name) for name in sorted(names) if not any(refuse(name) for refuse in refused)}
+        if exclude:
+            refused = _matcher(tuple(exclude))
+            names = {name for name in names if not refused(name + "/")}
+        return {name: self._digest(name) for name in sorted(names)}
 
     def named(self, names: Sequence[str]) -> dict[str, str]:
         """Return path → digest of these very files, none of which is a pattern; those that are gone are left out."""
-        return {name: self._digest(name) for name in sorted(names) if os.path.lexists(f"{self._root}/{name}")}
+        found = {}
+        for name in sorted(names):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                found[name] = self._digest(name)
+        return found
 
     def tree(self, patterns: Sequence[str], exclude: Sequence[str] = ()) -> str:
         """Return one digest over paths and contents of the files that the patterns name."""
@@ -90,8 +99,8 @@ class Digests:
         if fixed == len(plain):
             yield from self._below(start)
             return
-        matches = _matcher("/".join(plain))
-        yield from (name for name in self._below(start) if matches(name))
+        matches = _matcher(("/".join(plain),))
+        yield from (name for name in self._below(start) if matches(name + "/"))
 
     def _below(self, name: str) -> Iterator[str]:
         path = f"{self._root}/{name}" if name else self._root
@@ -149,29 +158,29 @@ def _walk(directory: str, prefix: str) -> Iterator[str]:
                 yield prefix + entry.name
 
 
-class _Matcher:
-    """A pattern with `*`, `?`, `[…]` within a part and `**` across parts; it also names everything below what it matches."""
-
-    __slots__ = ("_regex",)
-
-    def __init__(self, pattern: str) -> None:
-        text = ""
-        for part in pattern.strip("/").split("/"):
-            text += "(?:[^/]+/)*" if part == "**" else _part(part) + "/"
-        self._regex = re.compile(text)
-
-    def __call__(self, name: str) -> bool:
-        return self._regex.match(name + "/") is not None
-
-
 def matches(name: str, patterns: Sequence[str]) -> bool:
     """Tell whether a path relative to the root is what one of the patterns names, or lies below it."""
-    return any(pattern in {"", "."} or _matcher(pattern.removeprefix("./"))(name) for pattern in patterns)
+    return bool(patterns) and _relative(tuple(patterns))(name + "/") is not None
 
 
 @lru_cache(maxsize=256)
-def _matcher(pattern: str) -> _Matcher:
-    return _Matcher(pattern)
+def _relative(patterns: tuple[str, ...]) -> Matcher:
+    """Return what finds one of these patterns in a path; of them, the root itself names everything."""
+    return re.compile("|".join("" if pattern in {"", "."} else _regex(pattern.removeprefix("./")) for pattern in patterns)).match
+
+
+@lru_cache(maxsize=256)
+def _matcher(patterns: tuple[str, ...]) -> Matcher:
+    """Return what finds one of these patterns in a path with a slash at its end: one search, however many patterns there are."""
+    return re.compile("|".join(_regex(pattern) for pattern in patterns)).match
+
+
+def _regex(pattern: str) -> str:
+    """Translate a pattern with `*`, `?`, `[…]` within a part and `**` across parts; it also names everything below what it matches."""
+    text = ""
+    for part in pattern.strip("/").split("/"):
+        text += "(?:[^/]+/)*" if part == "**" else _part(part) + "/"
+    return text
 
 
 def _part(part: str) -> str:

@@ -9,21 +9,26 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
+_SCALARS = frozenset({str, int, float, bool, type(None)})
+_PLAIN = (Any, *_SCALARS)
 
 
 def dehydrate(value: Any) -> Any:
     """Return the JSON value of a dataclass, path, tuple, mapping or scalar."""
+    if type(value) in _SCALARS:  # nearly all are
+        return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: dehydrate(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, (list, tuple)):
         return [dehydrate(item) for item in value]
-    if isinstance(value, typing.Mapping):
-        return {str(key): dehydrate(item) for key, item in value.items()}
+    if isinstance(value, Mapping):
+        return {str(key): item if type(item) in _SCALARS else dehydrate(item) for key, item in value.items()}
     if isinstance(value, Path):
         return str(value)
     return value
@@ -40,7 +45,7 @@ def _hints(kind: type) -> dict[str, Any]:
 
 
 def _build(kind: Any, value: Any) -> Any:
-    if kind is Any or value is None:
+    if kind in _PLAIN or value is None:
         return value
     if dataclasses.is_dataclass(kind):
         hints = _hints(cast("type", kind))
@@ -56,6 +61,6 @@ def _build(kind: Any, value: Any) -> Any:
         return tuple(_build(member, item) for member, item in zip(members, value, strict=False))
     if origin is list:
         return [_build(arguments[0], item) for item in value]
-    if isinstance(origin, type) and issubclass(origin, typing.Mapping):
-        return {key: _build(arguments[1], item) for key, item in value.items()}
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return dict(value) if arguments[1] in _PLAIN else {key: _build(arguments[1], item) for key, item in value.items()}
     return Path(value) if kind is Path else value

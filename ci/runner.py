@@ -19,7 +19,7 @@ from ci.ending import conclude, depends_on
 from ci.errors import WeighbridgeError
 from ci.exits import SIGNALLED, Exit
 from ci.hydrate import dehydrate
-from ci.memo import Memo, write_entry
+from ci.memo import Memo
 from ci.record import Failure, RunRecord, StageEntry
 from ci.schedule import Schedule, Verdict
 from ci.scrub import Stream
@@ -251,7 +251,7 @@ class _Run:
     def _reuse(self, entry: StageEntry, verdict: Verdict) -> None:
         found = verdict.entry
         assert found is not None
-        write_entry(self.record.passed(entry.name), found)
+        self.schedule.memo.leave(found, self.record.passed(entry.name))
         self.schedule.memo.restore(found, self.record.directory)
         self.schedule.memo.point(found)
         entry.status, entry.why = "reused", verdict.why

@@ -1,18 +1,19 @@
 """Imports the Dagger SDK without what costs most and gives this pipeline nothing, so that a run whose steps are all cached is quick.
 
 The SDK wraps every method of its client in run-time type checks while it is imported, which is half of the import; stages are checked by
-mypy instead. And it makes a new converter for each field of a query, though only reading a list of objects needs one of its own. Both are
-private parts of the SDK: pyproject.toml pins its version, a test notices when they are no longer there, and without them everything works,
-only slower.
+mypy instead. It makes a new converter for each field of a query, though only reading a list of objects needs one of its own. And it reads
+the certificates of all authorities for a client that speaks plain HTTP to this machine: here that client trusts nobody. These are private
+parts of the SDK: pyproject.toml pins its version, a test notices when they are no longer there, and without them everything works, only
+slower.
 """
 
 from __future__ import annotations
 
 import sys
 import threading
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,13 +31,36 @@ def load() -> Any:
         checking = beartype.beartype
         beartype.beartype = _unchecked
         try:
+            load_httpx()
             sdk = import_module("dagger")
         finally:
             beartype.beartype = checking
-        core: Any = import_module("dagger.client._core")
-        if hasattr(core, "make_converter"):
-            core.make_converter = _sharing(core.make_converter)
+        _lighten()
         return sdk
+
+
+def _lighten() -> None:
+    """Take from the SDK's client what a session on this machine does not need."""
+    from ssl import PROTOCOL_TLS_CLIENT, SSLContext
+
+    session: Any = import_module("dagger.client._session")
+    if hasattr(session, "TelemetryTransport"):
+        session.TelemetryTransport = partial(session.TelemetryTransport, verify=SSLContext(PROTOCOL_TLS_CLIENT))
+    core: Any = import_module("dagger.client._core")
+    if hasattr(core, "make_converter"):
+        core.make_converter = _sharing(core.make_converter)
+
+
+def load_httpx() -> None:
+    """Import httpx without its command line, which takes rich, click and Pygments with it where they are installed."""
+    modules = cast("dict[str, Any]", sys.modules)
+    if "httpx" in modules:
+        return
+    modules["httpx._main"] = None  # httpx does without it, as where click is missing
+    try:
+        import_module("httpx")
+    finally:
+        del modules["httpx._main"]
 
 
 def _unchecked(*_arguments: Any, **_options: Any) -> Callable[[Any], Any]:

@@ -39,18 +39,20 @@ def surroundings(*, frozen: bool = False) -> Surroundings:
         UsageError: there is no repository here, or its configuration is wrong.
 
     """
-    from ci.approvals import with_approvals
-    from ci.config.load import load
-    from ci.custom import all_stages
-    from ci.facts import collect
+    from ci.facts import asking, collect
     from ci.paths import CONFIG, cache_root, find_root
 
     root, cache = find_root(Path.cwd()), cache_root()
-    config = load(root / CONFIG, name=CONFIG, cache=cache)
-    if not (root / config.subject.path).is_dir():
-        raise UsageError(f"the subject's directory {config.subject.path} does not exist", where=CONFIG)
-    stages = all_stages(config, root)
-    facts = with_approvals(root, config, collect(root, os.environ), fetching=not frozen)
+    with asking(root) as status:  # and import what is needed besides while git looks at the files
+        from ci.approvals import with_approvals
+        from ci.config.load import load
+        from ci.custom import all_stages
+
+        config = load(root / CONFIG, name=CONFIG, cache=cache)
+        if not (root / config.subject.path).is_dir():
+            raise UsageError(f"the subject's directory {config.subject.path} does not exist", where=CONFIG)
+        stages = all_stages(config, root)
+        facts = with_approvals(root, config, collect(root, os.environ, status), fetching=not frozen)
     return Surroundings(root=root, cache=cache, config=config, facts=facts, stages=stages)
 
 

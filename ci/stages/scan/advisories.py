@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
+from ci.sdk import load_httpx
 from ci.stages.scan.found import Found, Severity, key_of
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def look(url: str, lock: str, lines: Mapping[str, tuple[str, int]]) -> list[Foun
         NotChecked: the server cannot be asked, or does not answer as documented.
 
     """
+    load_httpx()
     import httpx
 
     host = urlsplit(url).netloc

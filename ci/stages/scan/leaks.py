@@ -28,7 +28,10 @@ _GUESSES = {"Secret Keyword", "Basic Auth Credentials"}
 
 
 class Detectors:
-    """The detectors, made ready once, when they are first needed; a context manager. `remembered` maps a text's digest to what was found in it before."""
+    """The detectors, made ready when they are first needed; a context manager.
+
+    `remembered` maps a text's digest to what was found in it before.
+    """
 
     def __init__(self, scratch: Path, remembered: Mapping[str, list[dict[str, Any]]]) -> None:
         self._scratch, self._remembered = scratch, remembered
