@@ -93,7 +93,12 @@ class Live:
         with self._lock:
             frame = _FRAMES[int(time.monotonic() * 10) % len(_FRAMES)]
             waiting = "" if self._over else frame
-            head = [self._engine or f"engine   {waiting}", self._base or f"base     {waiting}", words.plan(self._record)]
+            head = [
+                self._engine or f"engine   {waiting}",
+                self._base or f"base     {waiting}",
+                words.plan(self._record),
+                *words.answers(self._record),
+            ]
             lines = [*(line for line in head if line.split()[1:]), *(f"note     {note}" for note in self._notes), ""]
             lines += [self._row(entry, frame) for entry in self._record.stages.values() if not words.unasked(entry.why)]
         return Group(*(Text.from_ansi(line, no_wrap=True, overflow="ellipsis") for line in lines))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ci.report import words
-from ci.report.evidence import stage, suites, wilson
+from ci.report.evidence import read_json, stage, suites, wilson
 
 _TAIL_LINES, _FINDINGS = 60, 20
 _MARKED = re.compile(r"([\\`*_\[\]<>|#~&!])")
@@ -34,9 +34,27 @@ def summary(run: Mapping[str, Any], directory: Path) -> str:
     judged = suites(directory, run)
     if judged:
         parts.append(_table(["suite", "verdict", "score", "95 % Wilson interval", "floor", "samples"], [_suite(suite) for suite in judged]))
-    parts += [_found(stage(run, "scan"))]
+    parts += [_policy(read_json(directory / "plan.json")), _found(stage(run, "scan"))]
     parts += [_failure(entry, entry["failure"]) for entry in run["stages"] if entry.get("failure")]
     return "\n".join([*filter(None, parts), f"Record: `{run['id']}`\n"])
+
+
+def _policy(plan: Mapping[str, Any]) -> str:
+    """Return the rules that applied, and the waivers and approvals that somebody answers for."""
+    said = [[f"**{_text(rule['policy'])}**", _text(rule["why"])] for rule in plan.get("policies") or ()]
+    rows = [
+        ["waiver", _text(one["label"]), _text(one["by"]), _text(one["reason"] or "no reason given"), ""] for one in _given(plan, "waivers")
+    ]
+    rows += [
+        ["approval", f"`{one['commit'][:12]}`", _text(one["by"]), _text(one["why"]), _text(one["when"])]
+        for one in _given(plan, "approvals")
+    ]
+    rules = _table(["rule", "what it said"], said) if said else ""
+    return rules + (f"\n### Who answers for it\n\n{_table(['kind', 'of', 'by', 'why', 'when'], rows)}" if rows else "")
+
+
+def _given(plan: Mapping[str, Any], name: str) -> Sequence[Mapping[str, Any]]:
+    return plan.get(name) or ()
 
 
 def _found(scan: Mapping[str, Any]) -> str:

@@ -98,6 +98,7 @@ class Plain:
             *([words.engine(record, self.also)] if "engine" in self._known else []),
             *([words.base(record)] if "base" in self._known else []),
             words.plan(record),
+            *words.answers(record),
             "",
         ]
         self._known = {"engine", "base"}

@@ -68,9 +68,24 @@ def base(record: RunRecord) -> str:
 def plan(record: RunRecord) -> str:
     """Return the line about the plan."""
     running = [" ".join(part for part in (stage.name, stage.detail) if part) for stage in record.plan.stages if stage.do == "run"]
-    skipped = [f"{stage.name}: {stage.why}" for stage in record.plan.stages if stage.do == "skip" and not unasked(stage.why)]
+    skipped = [f"{stage.name}: {_one_line(stage.why)}" for stage in record.plan.stages if stage.do == "skip" and not unasked(stage.why)]
     parts = [" · ".join(running), f"not {'; '.join(skipped)}" if skipped else "", budget(record)]
     return "plan     " + "    ".join(part for part in parts if part)
+
+
+def answers(record: RunRecord) -> list[str]:
+    """Return a line for each waiver and approval: what it is for, who gave it, and why."""
+    lines = [
+        f"waiver   {_one_line(f'{given.label} · {given.by}: ' + (given.reason or 'no reason given'))}" for given in record.plan.waivers
+    ]
+    return lines + [
+        f"approval {given.commit[:7]} · {_one_line(f'{given.by} on {given.when}: {given.why}')}" for given in record.plan.approvals
+    ]
+
+
+def _one_line(text: str) -> str:
+    """Keep what others wrote from being a line of its own, or a command of GitHub's."""
+    return " ".join(text.split()).replace("##[", "## [")
 
 
 def budget(record: RunRecord) -> str:
@@ -182,4 +197,4 @@ def nothing_changed(record: RunRecord) -> str:
     reused = [entry for entry in record.stages.values() if entry.status == "reused"]
     since = max((entry.from_run for entry in reused), default="")
     count = f"{len(reused)} stage{'s' if len(reused) != 1 else ''} reused in {seconds(record.seconds)}"
-    return "\n".join([f"{subject(record)} · nothing changed since run {since} (passed): {count}", *record.notes])
+    return "\n".join([f"{subject(record)} · nothing changed since run {since} (passed): {count}", *answers(record), *record.notes])

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from pipelines import Pipeline, passing
 
+from ci.approvals import Approval
 from ci.facts import Facts
 from ci.record import RunRecord
 from ci.report import choose, words
@@ -207,3 +208,35 @@ def test_the_output_file_is_what_github_s_runner_parses(pipeline: Pipeline, tmp_
     assert values["status"] == "failed"
     assert values["exit"] == "1"
     assert values["record"].startswith(".weighbridge/runs/")
+
+
+def test_waivers_and_approvals_are_shown_with_name_and_reason(pipeline: Pipeline) -> None:
+    """In the log and in the summary; what a person wrote there is neither markup nor a command."""
+    pipeline.facts = replace(
+        pipeline.facts,
+        event="pull_request",
+        labels=("skip-full-eval",),
+        reasons={"skip-full-eval": "weights are | the same ##[error]x\n::error::y"},
+        author="ana",
+    )
+    pipeline.add("evaluate", passing())
+    record, lines = shown(pipeline, {})
+    said = "waiver   skip-full-eval · ana: weights are | the same ## [error]x ::error::y"
+    assert said in lines
+    assert all("forged" not in command and "::error::y" not in command for command in obeyed(lines))
+    page = ET.fromstring(f"<page>{_rendered(summary(record.to_json(), record.directory))}</page>")
+    assert [heading.text for heading in page.iter("h3")] == ["Who answers for it", "test failed"]
+    *_, given = page.iter("table")
+    row = ["".join(cell.itertext()) for cell in list(given.iter("tr"))[1]]
+    assert row == ["waiver", "skip-full-eval", "ana", "weights are | the same ##[error]x ::error::y", ""]
+
+
+def test_an_approval_is_in_the_summary(pipeline: Pipeline) -> None:
+    given = Approval(commit=pipeline.facts.commit, by="Ana <ana@localhost>", when="2026-11-21T18:00:00Z", why="restores the service")
+    pipeline.facts = replace(pipeline.facts, branch="hotfix/nan", approvals=(given,))
+    record, lines = shown(pipeline, {})
+    assert "approval 0123456 · Ana <ana@localhost> on 2026-11-21T18:00:00Z: restores the service" in lines
+    page = ET.fromstring(f"<page>{_rendered(summary(record.to_json(), record.directory))}</page>")
+    *_, table = page.iter("table")
+    row = ["".join(cell.itertext()) for cell in list(table.iter("tr"))[1]]
+    assert row == ["approval", "0123456789ab", "Ana <ana@localhost>", "restores the service", "2026-11-21T18:00:00Z"]

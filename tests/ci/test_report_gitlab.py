@@ -4,6 +4,7 @@ import io
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from pipelines import Pipeline, passing
 from prometheus_client.parser import text_string_to_metric_families
 
+from ci.approvals import Approval
 from ci.facts import Facts
 from ci.record import RunRecord
 from ci.report import choose
@@ -127,3 +129,22 @@ def test_findings_are_a_code_quality_report(pipeline: Pipeline) -> None:
 def test_without_a_scan_the_report_is_empty(pipeline: Pipeline) -> None:
     record, _ = shown(pipeline)
     assert json.loads((record.directory / "codequality.json").read_text()) == []
+
+
+def test_waivers_are_shown_with_name_and_reason(pipeline: Pipeline) -> None:
+    reasons = {"skip-full-eval": "weights are the same"}
+    labels = ("skip-full-eval",)
+    pipeline.facts = replace(pipeline.facts, event="pull_request", labels=labels, reasons=reasons, author="ana")
+    pipeline.add("evaluate", passing())
+    _, text = shown(pipeline)
+    assert "waiver   skip-full-eval · ana: weights are the same\n" in text
+
+
+def test_a_run_that_changed_nothing_names_who_answers_too(pipeline: Pipeline) -> None:
+    given = Approval(commit=pipeline.facts.commit, by="Ana <ana@localhost>", when="2026-11-21T18:00:00Z", why="restores the service")
+    pipeline.facts = replace(pipeline.facts, branch="hotfix/nan", approvals=(given,))
+    pipeline.add("test", passing(), needs=("build",))
+    assert shown(pipeline)[0].exit == 0
+    _, text = shown(pipeline)
+    assert "nothing changed" in text
+    assert f"approval {given.commit[:7]} · Ana <ana@localhost> on {given.when}: restores the service\n" in text
