@@ -2,6 +2,7 @@
 
 It runs where the environment names an engine (a Dagger CLI or a runner host, by the SDK's own variables) or where a Dagger CLI and a
 running Docker are at hand. An engine that cannot reach a package index takes packages from PIP_FIND_LINKS, with PIP_NO_INDEX=1.
+An engine whose disk is nearly full forgets at once what it has done, and then the second run is not cached: that is its garbage collection.
 """
 
 import json
@@ -13,7 +14,7 @@ from typing import Any
 
 import image_trees
 import pytest
-from accounts import Account, Checkout, Finished, clone, names
+from accounts import Account, Checkout, Finished, names
 
 CLI, RUNNER_HOST = "_EXPERIMENTAL_DAGGER_CLI_BIN", "_EXPERIMENTAL_DAGGER_RUNNER_HOST"
 STAGES = ["validate", "build", "test", "scan", "evaluate", "package", "push"]
@@ -41,10 +42,11 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def dagger(first: tuple[Checkout, Finished], account: Account) -> Checkout:
-    """Give a clean clone in which the engine has carried out everything, with a cache of its own."""
+    """Give a copy of the clone in which the engine has carried out everything, with a cache of its own."""
     assert first[1].code == 0, first[1].output
-    fresh = clone(account, "dagger")
-    checkout = Checkout(account, fresh.root, {**(ENGINE or {}), "WEIGHBRIDGE_CACHE": str(account.directory("dagger-cache"))})
+    root = first[0].copy("dagger").root
+    shutil.rmtree(root / ".weighbridge")
+    checkout = Checkout(account, root, {**(ENGINE or {}), "WEIGHBRIDGE_CACHE": str(account.directory("dagger-cache"))})
     finished = checkout.ci("run", "--engine", "dagger", timeout=SECONDS)
     assert finished.code == 0, finished.output
     return checkout
