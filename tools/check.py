@@ -37,9 +37,10 @@ def _commands(arguments: list[str]) -> list[tuple[str, list[str]]]:
 
 
 def _failed() -> list[str]:
-    """Give the tests that pytest noted as failed."""
+    """Give the tests that pytest noted as failed; none when it could not even collect them all."""
     try:
-        return sorted(json.loads((ROOT / ".pytest_cache/v/cache/lastfailed").read_bytes()))
+        noted = sorted(json.loads((ROOT / ".pytest_cache/v/cache/lastfailed").read_bytes()))
+        return noted if all("::" in one for one in noted) else []
     except (OSError, ValueError):
         return []
 
