@@ -139,7 +139,7 @@ def attached(dag: dagger.Client, machine: Machine) -> Callable[[dagger.Container
             container = container.with_mounted_secret(path, dag.set_secret(f"weighbridge{path}", content), mode=0o444)
         for number, directory in enumerate(machine.links):
             container = container.with_mounted_directory(
-                f"{PLACE}/links/{number}", dag.host().directory(str(directory), include=_PACKAGES), read_only=True
+                f"{PLACE}/links/{number}", dag.host().directory(str(directory), include=PACKAGES), read_only=True
             )
         return container
 
@@ -161,7 +161,7 @@ def detached(machine: Machine) -> Callable[[dagger.Container], dagger.Container]
     return detach
 
 
-_PACKAGES = ["*.whl", "*.tar.gz", "*.zip"]
+PACKAGES = ["*.whl", "*.tar.gz", "*.zip"]
 
 
 def _plain_variables(machine: Machine) -> dict[str, str]:
@@ -226,7 +226,7 @@ def _find_links(value: str) -> tuple[tuple[Path, ...], list[str]]:
             remote.append(link)
         else:
             path = Path(unquote(parts.path) if parts.scheme == "file" else link).expanduser()
-            if path.is_dir() and any(any(path.glob(pattern)) for pattern in _PACKAGES):
+            if path.is_dir() and any(any(path.glob(pattern)) for pattern in PACKAGES):
                 local.append(path.resolve())
     return tuple(local), remote
 

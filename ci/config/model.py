@@ -75,8 +75,16 @@ class BuildConfig:
 
     requirements: Text = "requirements.txt"
     """The Python lock, with hashes and without an index."""
-    entrypoint: Annotated[tuple[str, ...], Limits(min_length=1)]
-    """The command that serves the model; it is executed as it is, without a shell."""
+    entrypoint: Annotated[tuple[str, ...], Limits(min_length=1)] | None = None
+    """The command that serves the model; it is executed as it is, without a shell. What a Dockerfile says when null."""
+    dockerfile: str = ""
+    """The Dockerfile that makes the image; without one it is made of the lock, the model and the code."""
+    context: Annotated[tuple[Text, ...], Limits(min_length=1)] = (".",)
+    """What the Dockerfile may copy, as patterns; a change there builds again."""
+    target: str = ""
+    """The stage of the Dockerfile that is the image; the last one when empty."""
+    args: Mapping[str, str] = field(default_factory=dict)
+    """Values of the Dockerfile's ARG lines."""
     port: Annotated[int, Limits(ge=1, le=65535)] = 8000
     """The port that the service listens on."""
     env: Mapping[str, str] = field(default_factory=dict)
@@ -88,6 +96,10 @@ class BuildConfig:
 
     def __post_init__(self) -> None:
         inside(self.requirements, "requirements")
+        for pattern in (*filter(None, [self.dockerfile]), *self.context):
+            inside(pattern, "dockerfile" if pattern == self.dockerfile else "context")
+        if self.entrypoint is None and not self.dockerfile:
+            raise ValueError("entrypoint is missing: the command that serves the model (or dockerfile, which has one)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,6 +26,8 @@ class Service:
     env: dict[str, str] = field(default_factory=dict)
     user: str = ""
     workdir: str = ""
+    copies: tuple[str, ...] = ()
+    """What all stages copy from the context; `.` when that is everything, or cannot be told."""
 
     @property
     def argv(self) -> tuple[str, ...]:
@@ -41,13 +43,24 @@ def read(path: Path) -> Service | None:
         commands = dockerfile.parse_file(str(path))
     except (OSError, dockerfile.GoIOError, dockerfile.GoParseError):
         return None
-    service = Service()
+    service, copies = Service(), [source for command in commands for source in _copied(command)]
     for command in commands:
         if command.cmd.upper() == "FROM":
             service = Service(image=command.value[0])
         else:
             _take(service, command.cmd.upper(), command)
+    service.copies = (".",) if "." in copies else tuple(dict.fromkeys(copies))
     return service if service.image else None
+
+
+def _copied(command: Any) -> list[str]:
+    """Return what a command takes from the context."""
+    if any(flag.startswith("--mount") and "type=bind" in flag for flag in command.flags):
+        return ["."]
+    if command.cmd.upper() not in {"COPY", "ADD"} or any(flag.startswith("--from") for flag in command.flags):
+        return []
+    sources = [source for source in command.value[:-1] if "://" not in source and not source.startswith(("<<", "git@"))]
+    return ["." if "$" in source or ".." in source else source.strip("/").removeprefix("./") or "." for source in sources]
 
 
 def _take(service: Service, name: str, command: Any) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ci import __version__
+from ci.init.dockerfile import Service
 from ci.init.look import Found, lacks_hashes
 
 if TYPE_CHECKING:
@@ -71,8 +72,6 @@ def left_to_do(found: Found) -> Iterator[str]:
         yield f"evaluate.suites: {SUITE} asks only whether the service answers; write prompts with the answers that you expect, and a floor"
     if gitlab_path(found) == GITLAB_INCLUDED:
         yield f"{GITLAB} is yours; add to it: include: {{local: {GITLAB_INCLUDED}}}"
-    if found.dockerfile:
-        yield f"{found.dockerfile}: command, port, user and environment are taken from it; what its RUN lines install is not"
 
 
 def _subject(found: Found) -> Iterator[str]:
@@ -101,15 +100,22 @@ def _build(found: Found) -> Iterator[str]:
     env = {name: value for name, value in service.env.items() if name not in {"PATH", "PYTHONPATH"}}
     yield ""
     yield "build:"
-    yield f"  requirements: {found.lock or 'requirements.txt'} # pinned, with hashes, without an index"
-    yield f"  entrypoint: {_flow(argv)}" + _from(found.dockerfile if service.argv else found.server)
+    if service.image:
+        yield f"  dockerfile: {found.dockerfile} # makes the image; its FROM may be base.image or one of base.aliases"
+        yield f"  context: {_flow(service.copies or ('.',))} # what it copies; a change there builds again"
+    yield f"  requirements: {found.lock or 'requirements.txt'} # pinned, with hashes, without an index" + _purpose(service)
+    if not service.image or not service.argv:
+        yield f"  entrypoint: {_flow(argv)}" + _from(found.server)
     yield f"  port: {service.port or _DEFAULT_PORT}" + _from(found.dockerfile if service.port else "")
     if env:
-        yield f"  env: {json.dumps(env)}" + _from(found.dockerfile)
-    if service.user and service.user not in {"root", "0"}:
-        yield f"  user: {json.dumps(service.user)}" + _from(found.dockerfile)
+        yield f"  env: {json.dumps(env)}" + _from(found.dockerfile) + ", for the tests"
     if service.workdir:
         yield f"  workdir: {service.workdir}" + _from(found.dockerfile)
+
+
+def _purpose(service: Service) -> str:
+    """Say what the lock is for where it is not what makes the image."""
+    return "; for the tests, and the scan looks at it" if service.image else ""
 
 
 def _test(found: Found) -> Iterator[str]:

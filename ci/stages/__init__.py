@@ -37,9 +37,15 @@ def _validate(config: Config) -> InputSpec:
 
 
 def _build(config: Config) -> InputSpec:
+    build, model = config.build, _model(config)
+    if not build.dockerfile:
+        return InputSpec(files=files_of(config, *model, config.subject.source, build.requirements), config=("subject", "build"))
+    archives = (image.removeprefix("oci-archive:") for image in config.base.aliases.values() if image.startswith("oci-archive:"))
+    context = [pattern for pattern in build.context if pattern != "."]
+    whole = (config.subject.path,) if "." in build.context else ()
     return InputSpec(
-        files=files_of(config, *_model(config), config.subject.source, config.build.requirements),
-        config=("subject", "build"),
+        files=(*files_of(config, *model, build.dockerfile, ".dockerignore", *context), *whole, *archives),
+        config=("subject", "build", "base.aliases"),
     )
 
 

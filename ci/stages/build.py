@@ -1,7 +1,7 @@
-"""build: the service's image from its Python lock, in layers ordered by how often they change.
+"""build: the service's image from its Python lock, in layers ordered by how often they change, or from its Dockerfile.
 
-Base, then dependencies, then weights, then the model's configuration, then code: a changed line of code is one small layer on top. The
-dependencies are made in a container of their own, so pip, its cache and the machine's settings never come near the image.
+Without a Dockerfile: base, then dependencies, then weights, then the model's configuration, then code: a changed line of code is one small
+layer on top. The dependencies are made in a container of their own, so pip, its cache and the machine's settings never come near the image.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ci.artefact import kind_of
 from ci.stage import Context, InfraError, StageResult
-from ci.stages import common, kept
+from ci.stages import common, kept, recipe
 from ci.stages.common import VENV, host_tree
 
 if TYPE_CHECKING:
@@ -35,16 +35,30 @@ class Result(StageResult):
 
 async def run(ctx: Context, needs: Mapping[str, Any]) -> Result:  # noqa: ARG001  every stage is called alike
     """Build the image and keep it in the cache."""
-    with common.subject_fault(
-        "installing requirements", hint=f"check {ctx.config.build.requirements}: every package needs a version and hashes"
-    ):
-        dependencies = await common.installed(ctx, ctx.config.build.requirements).with_exec(_DATED).directory(VENV).sync()
-    image = service_image(ctx, dependencies)
+    image = await (_from_dockerfile(ctx) if ctx.config.build.dockerfile else _from_parts(ctx))
+    for name, value in sorted(labels(ctx).items()):
+        image = image.with_label(name, value)
     with kept.incoming(ctx.cache) as part:
         await image.export(str(part))
         digest, size, layers = describe_archive(part)
         kept.keep(ctx.cache, part, digest)
     return Result(f"{common.megabytes(size)}, {common.plural(layers, 'layer')}", digest, size, layers)
+
+
+async def _from_dockerfile(ctx: Context) -> dagger.Container:
+    build = ctx.config.build
+    with common.subject_fault(f"building {build.dockerfile}"):
+        image = await (await recipe.built(ctx)).sync()
+    image = image.with_exposed_port(build.port)
+    return image.with_entrypoint(list(build.entrypoint)).without_default_args() if build.entrypoint else image
+
+
+async def _from_parts(ctx: Context) -> dagger.Container:
+    with common.subject_fault(
+        "installing requirements", hint=f"check {ctx.config.build.requirements}: every package needs a version and hashes"
+    ):
+        dependencies = await common.installed(ctx, ctx.config.build.requirements).with_exec(_DATED).directory(VENV).sync()
+    return service_image(ctx, dependencies)
 
 
 def service_image(ctx: Context, dependencies: dagger.Directory) -> dagger.Container:
@@ -65,28 +79,17 @@ def service_image(ctx: Context, dependencies: dagger.Directory) -> dagger.Contai
         .with_workdir(build.workdir)
         .with_user(build.user)
         .with_exposed_port(build.port)
-        .with_entrypoint(list(build.entrypoint))
+        .with_entrypoint(list(build.entrypoint or ()))
         .without_default_args()
     )
     for name, value in sorted(build.env.items()):
         image = image.with_env_variable(name, value)
-    for name, value in sorted(labels(ctx).items()):
-        image = image.with_label(name, value)
     return image
 
 
 def public_tree(ctx: Context, names: Sequence[str]) -> dagger.Directory:
-    """Take files of the subject with the modes that a checkout has under the usual umask, so that the service's user can read them and
-    every machine makes the same image.
-    """
-    private = host_tree(ctx, ctx.subject, names)
-    return (
-        common.start(ctx)
-        .with_directory("/tree", private)
-        .with_exec(["chmod", "-R", "u=rwX,go=rX", "/tree"])
-        .directory("/tree")
-        .with_timestamps(common.FIXED_TIME)
-    )
+    """Take files of the subject as every machine has them."""
+    return common.public(ctx, host_tree(ctx, ctx.subject, names))
 
 
 # A virtual environment has links to what only its container has; `withTimestamps` of a Dagger engine follows them, and fails.

@@ -66,11 +66,11 @@ def installed(ctx: Context, *locks: str) -> dagger.Container:
         ]
         container = (
             container.with_mounted_file("/lock/requirements.txt", ctx.dag.host().file(str(ctx.subject / lock)))
-            .with_(environment.attached(ctx.dag, _machine()))
+            .with_(environment.attached(ctx.dag, machine()))
             .with_(with_secrets(ctx, for_installing(ctx)))
             .with_exec([*pip, "--requirement", "/lock/requirements.txt"])
             .with_(without_secrets(for_installing(ctx)))
-            .with_(environment.detached(_machine()))
+            .with_(environment.detached(machine()))
             .without_mount("/lock/requirements.txt")
         )
     return container.with_exec(["python3", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", f"{VENV}/lib"])
@@ -123,6 +123,19 @@ def host_tree(ctx: Context, path: Path, include: Sequence[str] = ()) -> dagger.D
     return ctx.dag.host().directory(str(path), include=_below(include), exclude=_LEFT_OUT).with_timestamps(FIXED_TIME)
 
 
+def public(ctx: Context, tree: dagger.Directory) -> dagger.Directory:
+    """Return a tree with the modes that a checkout has under the usual umask, so that the service's user can read it and every machine
+    makes the same image.
+    """
+    return (
+        start(ctx)
+        .with_directory("/tree", tree)
+        .with_exec(["chmod", "-R", "u=rwX,go=rX", "/tree"])
+        .directory("/tree")
+        .with_timestamps(FIXED_TIME)
+    )
+
+
 def program(ctx: Context, *modules: str) -> dagger.Container:
     """Start from the base with modules of this package that need nothing but the standard library, for `python3 -m ci.<module>`."""
     package = ctx.dag.host().directory(str(_PACKAGE), include=["__init__.py", *modules])
@@ -158,7 +171,7 @@ def subject_fault(what: str, *, hint: str = "") -> Iterator[None]:
 
 
 @lru_cache(maxsize=1)
-def _machine() -> environment.Machine:
+def machine() -> environment.Machine:
     return environment.detect()
 
 

@@ -50,13 +50,14 @@ def test_it_finds_what_there_is(foreign: Path) -> None:
         "requirements/dev.txt",
     )
     assert (found.tests, found.model, found.source, found.health) == ("qa", ("assets",), "service", "/healthz")
-    assert (found.service.port, found.service.user, found.service.workdir) == (9100, "shout", "/srv/shout")
+    assert (found.service.port, found.service.user, found.service.workdir) == (9100, "1000", "/srv/shout")
 
 
 def test_what_it_writes_is_a_configuration_that_holds(foreign: Path) -> None:
     write_all(foreign)
     config = load(foreign / "configs" / "pipeline.yaml")
-    assert config.build.entrypoint == ("python", "-m", "shout.serve", "--port", "9100")
+    assert (config.build.dockerfile, config.build.entrypoint) == ("Dockerfile", None)
+    assert config.build.context == ("requirements/base.txt", "assets", "service")
     assert config.build.env == {"SHOUT_MODEL": "/srv/shout/assets"}
     assert config.test.path == "qa"
     lock = json.loads((foreign / config.subject.lock).read_text())

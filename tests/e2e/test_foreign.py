@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import wheels
 from accounts import ROOT, SYSTEM_PYTHON, Account, Checkout
+from layouts import images
 
 
 @pytest.fixture(scope="module")
@@ -32,4 +33,9 @@ def test_init_and_run_in_a_foreign_repository(account: Account, wheel: Path) -> 
         done = account.run(script, word, cwd=root, env=environment)
         assert done.code == 0, done.output
     assert set(Checkout(account, root).outcomes().values()) == {"passed"}
+    # What was pushed is what their Dockerfile says.
+    assert "dockerfile: Dockerfile" in (root / "configs" / "pipeline.yaml").read_text()
+    (image,) = images(root / ".weighbridge" / "oci")
+    said = [image.config[name] for name in ("Entrypoint", "Cmd", "User", "WorkingDir")]
+    assert said == [["python", "-m", "shout.serve"], ["--port", "9100"], "1000:1000", "/srv/shout"]
     assert "the repository's own ci package" in account.run(account.python, "-m", "ci", "version", cwd=root).output
