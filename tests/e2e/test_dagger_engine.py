@@ -67,7 +67,11 @@ def _results(checkout: Checkout) -> dict[str, Any]:
     found = {"validate": results["validate"], "test": results["test"], "outcomes": checkout.outcomes()}
     found["scan"] = [results["scan"][name] for name in ("findings", "counts", "accepted")]
     found["evaluate"] = [results["evaluate"][name] for name in ("model", "suites", "answers")]
-    found["gate"] = json.loads(next(checkout.latest.rglob("gate.json")).read_text())
+    gate = json.loads(next(checkout.latest.rglob("gate.json")).read_text())
+    found["gate"] = [
+        gate["verdict"],
+        *([suite[name] for name in ("name", "verdict", "score", "planned", "wrong")] for suite in gate["suites"]),
+    ]
     return found
 
 
