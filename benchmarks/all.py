@@ -21,7 +21,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from measuring import ROOT, machine
+from measuring import ROOT, fill, machine
 from tables import page
 
 HERE = Path(__file__).resolve().parent
@@ -55,12 +55,7 @@ def run(name: str, scratch: Path, *, quick: bool) -> dict[str, object] | None:
 
 def write_page(results: dict[str, object], source: str) -> None:
     """Put the tables of some results between the markers."""
-    text = PAGE.read_text()
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    if not rest or END not in rest:
-        raise SystemExit(f"{PAGE} has not the markers {BEGIN} and {END}")
-    PAGE.write_text(f"{before}{BEGIN}\n{page(results, source)}{END}{after}")
+    fill(PAGE, BEGIN, END, page(results, source))
 
 
 def main() -> None:
@@ -74,7 +69,7 @@ def main() -> None:
     asked = parser.parse_args()
     where = RESULTS / f"{time.strftime('%Y-%m-%d')}-{asked.kind}.json"
     if asked.tables:
-        where = max(RESULTS.glob("*.json"), key=lambda path: path.stat().st_mtime)
+        where = max(RESULTS.glob(f"*-{asked.kind}.json"))
         write_page(json.loads(where.read_text()), where.name)
         return
     scratch = Path(tempfile.mkdtemp(prefix="benchmarks-", dir=asked.scratch))

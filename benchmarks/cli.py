@@ -1,11 +1,16 @@
 """Measure what a person waits for at the command line, beside `nox --list` and a `doit` in which nothing is to be done.
 
-    python benchmarks/cli.py [--repository DIR] [--rounds 15] [--runs 5] [--json results/NAME.json]
+    python benchmarks/cli.py [--repository DIR] [--rounds 15] [--runs 5] [--json FILE | --page]
+    python benchmarks/cli.py --tables
+
+`--page` writes benchmarks/results/<date>-cli.json, and the text between the markers of docs/performance.md from it; `--tables` only writes
+the page anew, from the latest result. No figure there is typed by hand.
 
 Without --repository, this checkout is cloned and its pipeline run once, so that there is something to be reused; that takes minutes. nox
 and doit are installed into an environment of their own. All commands take turns, round by round, so that other work on the machine meets
 them alike; `cpu` is what a command itself used, which does not depend on that work. `cached` is a whole run through the engine with every
-step in its cache (`run --force`); `edit` changes one line of the service and compares the run with the steps that had to run.
+step in its cache (`run --force`); `edit` changes one line of the service and compares the run with the steps that had to run. Python may
+keep bytecode, whatever this environment says: an installed program has it.
 """
 
 from __future__ import annotations
@@ -21,7 +26,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from measuring import ROOT, Times, machine, options, quietly, tell
+from measuring import ROOT, Times, fill, machine, options, quietly, tell
+from tables import command_line
 
 _NOXFILE = """
 import nox
@@ -46,7 +52,8 @@ def _task(name, before):
 for before, name in zip([None, *NAMES], NAMES):
     globals()[f"task_{name}"] = _task(name, before)
 """
-_LIMITS = {"help": 0.15, "completion": 0.15, "plan": 0.25, "validate": 0.25, "no-op run": 0.3, "cached": 1.5}
+_RESULTS, _PAGE = ROOT / "benchmarks" / "results", ROOT / "docs" / "performance.md"
+_BEGIN, _END = "<!-- command line: written by benchmarks/cli.py -->", "<!-- end of command line -->"
 
 
 def main() -> None:
@@ -55,17 +62,31 @@ def main() -> None:
     parser.add_argument("--repository", type=Path, default=None, help="one whose pipeline has passed; its cache is in WEIGHBRIDGE_CACHE")
     parser.add_argument("--rounds", type=int, default=15, help="how often each command is run")
     parser.add_argument("--runs", type=int, default=5, help="how often a run goes through the engine")
+    parser.add_argument("--page", action="store_true", help="keep the result and write the page")
+    parser.add_argument("--tables", action="store_true", help="write the page from the latest result, and measure nothing")
     arguments = parser.parse_args()
+    if arguments.page:
+        arguments.json = _RESULTS / f"{time.strftime('%Y-%m-%d')}-cli.json"
+    if arguments.tables:
+        write_page(max(_RESULTS.glob("*-cli.json")))
+        return
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     with tempfile.TemporaryDirectory(prefix="weighbridge-bench-", dir=arguments.scratch) as scratch:
         tell(measure(arguments, Path(scratch)), arguments.json)
+    if arguments.page:
+        write_page(arguments.json)
+
+
+def write_page(result: Path) -> None:
+    """Put the table of a result between the markers of the page."""
+    fill(_PAGE, _BEGIN, _END, command_line(json.loads(result.read_bytes()), result.name))
 
 
 def measure(arguments: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     """Run everything; gives the result."""
     repository = arguments.repository or cloned(scratch)
-    wall, cpu = Times(), Times()
-    offered = subprocess.run(program("--help"), cwd=repository, capture_output=True, text=True, check=True).stdout
-    commands = {name: found for name, found in ours().items() if name != "completion" or name in offered.split()} | others(scratch)
+    wall, cpu, began = Times(), Times(), machine()
+    commands = ours() | others(scratch)
     for name, (command, cwd) in commands.items():
         timed(name, command, cwd or repository, Times(), Times())  # writes bytecode, fills caches
     for _ in range(arguments.rounds):
@@ -73,13 +94,7 @@ def measure(arguments: argparse.Namespace, scratch: Path) -> dict[str, Any]:
             timed(name, command, cwd or repository, wall, cpu)
     for _ in range(arguments.runs):
         timed("cached", program("run", "--force"), repository, wall, cpu)
-    found = {"machine": machine(), "wall": wall.to_json(), "cpu": cpu.to_json(), "edit": edited(repository)}
-    names = [name for name in _LIMITS if name in wall.series]
-    found["ratios"] = {
-        name: {other: round(wall.best(name) / wall.best(other), 2) for other in ("python", "nox --list", "doit")} for name in names
-    }
-    found["within"] = {name: wall.best(name) <= limit for name, limit in _LIMITS.items() if name in wall.series}
-    return found
+    return {"machine": began, "wall": wall.to_json(), "cpu": cpu.to_json(), "edit": edited(repository), "ended": machine()}
 
 
 def program(*arguments: str) -> list[str]:

@@ -176,6 +176,19 @@ def _described(media_type: str, data: bytes) -> dict[str, object]:
     return {"mediaType": media_type, "digest": _digest(data), "size": len(data)}
 
 
+def fill(page: Path, begin: str, end: str, text: str) -> None:
+    """Put text between two markers of a page.
+
+    Raises:
+        SystemExit: the page has not both.
+    """
+    before, _, rest = page.read_text().partition(begin)
+    _, _, after = rest.partition(end)
+    if not rest or end not in rest:
+        raise SystemExit(f"{page} has not the markers {begin} and {end}")
+    page.write_text(f"{before}{begin}\n{text}{end}{after}")
+
+
 def quietly(*command: str | Path) -> None:
     """Run a program, its output thrown away.
 

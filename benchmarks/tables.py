@@ -32,6 +32,16 @@ LARGE = {
     "directory unchanged": (2.15, 1.5),
     "directory one changed": (15.1, 2.5),
 }
+#: At the command line: what → words, and the goal in seconds.
+COMMANDS = {
+    "help": ("help", 0.15),
+    "completion": ("completion", 0.15),
+    "plan": ("plan", 0.25),
+    "validate": ("validate", 0.25),
+    "no-op run": ("a run in which nothing changed", 0.3),
+    "cached": ("a whole run, every step cached (`--force`)", 1.5),
+}
+EDIT = 1.2  # times the steps that an edited line made necessary
 WORDS = {
     "connect": "connect: process start to first answer",
     "request": "a request with a trivial answer",
@@ -111,6 +121,31 @@ def _dockerfile(result: dict[str, Any]) -> str:
     for name, relation in result["relation"].items():
         ours, theirs = (_time(seconds[f"{who} {name}"]["best"]) for who in ("pocket", "buildah"))
         lines.append(f"| {name} | {ours} | {theirs} | {relation} | {'yes' if result['met'][name] else '**no**'} |")
+    return "\n".join(lines) + "\n"
+
+
+def command_line(results: dict[str, Any], source: str) -> str:
+    """Give the text of the section on the command line."""
+    m, wall, cpu, edit = results["machine"], results["wall"], results["cpu"], results["edit"]
+    marks = ", ".join(f"{name} {_time(wall[name]['best'])}" for name in ("python", "nox --list", "doit"))
+    load = f"Load average before: {m['load'][0]}, after: {results.get('ended', m)['load'][0]}."
+    lines = [
+        f"Measured {m['date']} ({source}): {m['cores']} cores, Python {m['python']}, as {m['as']}. {load}",
+        f"Best of {wall['help']['runs']} rounds, of {wall['cached']['runs']} runs through the engine. Beside them, in turns: {marks}.\n",
+        "| what | wall | median | processor | goal | × `nox --list` | × `doit` | met |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, (words, goal) in COMMANDS.items():
+        if name in wall:
+            best, median = wall[name]["best"], wall[name]["median"]
+            beside = [f"{best / wall[other]['best']:.2f}" for other in ("nox --list", "doit")]
+            met = "yes" if best <= goal else "**no**"
+            lines.append(
+                f"| {words} | {_time(best)} | {_time(median)} | {_time(cpu[name]['best'])} | {_time(goal)} | {' | '.join(beside)} | {met} |"
+            )
+    met = "met" if edit["ratio"] <= EDIT else "not met"
+    steps = f"{_time(edit['run'])}, and {edit['ratio']} times as long as the steps that it made necessary ({_time(edit['steps'])})"
+    lines.append(f"\nA run after one edited line took {steps}; the goal, {EDIT} times, was {met}.")
     return "\n".join(lines) + "\n"
 
 

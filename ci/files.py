@@ -160,13 +160,21 @@ def _walk(directory: str, prefix: str) -> Iterator[str]:
 
 def matches(name: str, patterns: Sequence[str]) -> bool:
     """Tell whether a path relative to the root is what one of the patterns names, or lies below it."""
-    return bool(patterns) and _relative(tuple(patterns))(name + "/") is not None
+    if "" in patterns or "." in patterns:
+        return True
+    plain, globs = _kinds(tuple(patterns))
+    if plain and not plain.isdisjoint((name, *(name[:at] for at, character in enumerate(name) if character == "/"))):
+        return True
+    return globs is not None and globs(name + "/") is not None
 
 
 @lru_cache(maxsize=256)
-def _relative(patterns: tuple[str, ...]) -> Matcher:
-    """Return what finds one of these patterns in a path; of them, the root itself names everything."""
-    return re.compile("|".join("" if pattern in {"", "."} else _regex(pattern.removeprefix("./")) for pattern in patterns)).match
+def _kinds(patterns: tuple[str, ...]) -> tuple[frozenset[str], Matcher | None]:
+    """Return the paths among these patterns, of which there may be a thousand, and what finds one of the others in a path."""
+    relative = [pattern.removeprefix("./") for pattern in patterns]
+    globs = tuple(pattern for pattern in relative if _is_glob(pattern))
+    plain = frozenset(pattern.strip("/") for pattern in relative if not _is_glob(pattern))
+    return plain, _matcher(globs) if globs else None
 
 
 @lru_cache(maxsize=256)

@@ -150,7 +150,7 @@ def is_documentation(config: Config, name: str, stages: Mapping[str, Stage]) -> 
     """Tell whether a file is documentation: named so, and nothing that a stage depends on (a prompt in Markdown is none)."""
     if not matches(name, config.policy.docs):
         return False
-    specs = [stage.inputs(config) for stage in stages.values()]
+    specs = (stage.inputs(config) for stage in stages.values())
     return not any(matches(name, spec.files) and not matches(name, spec.exclude) for spec in specs)
 
 
