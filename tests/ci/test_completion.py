@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 from pipelines import CONFIG, Pipeline
+from terminals import on_terminal
 
 from ci.commands import COMMANDS
-from ci.completion import SCRIPTS, candidates
+from ci.completion import candidates
 from ci.config.load import load
 from ci.stages import STAGES
 
@@ -64,22 +65,43 @@ def test_a_tab_imports_nothing_slow(root: Path) -> None:
     assert {name.partition(".")[0] for name in done.stderr.split()} & SLOW == set()
 
 
-@pytest.mark.parametrize("shell", SCRIPTS)
-def test_a_shell_completes_with_it(shell: str, root: Path, tmp_path: Path) -> None:
-    """The program that the script calls is found on PATH, as it is for a person."""
-    found = shutil.which(shell)
-    if found is None:
-        pytest.skip(f"no {shell} here: its script was not tried")
+@pytest.fixture
+def path(tmp_path: Path) -> dict[str, str]:
+    """Give an environment in which the program that the scripts call is found, as it is for a person."""
     program = tmp_path / "bin" / "weighbridge"
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m ci "$@"\n')
     program.chmod(0o755)
-    asked = {
-        "bash": 'eval "$(weighbridge completion bash)"; COMP_WORDS=(weighbridge graph --format m); COMP_CWORD=3; '
-        '_weighbridge; echo "${COMPREPLY[@]}"',
-        "zsh": 'autoload -U compinit && compinit -D; eval "$(weighbridge completion zsh)"; whence -w _weighbridge; echo mermaid',
-        "fish": 'weighbridge completion fish | source; complete -C "weighbridge graph --format m"',
-    }[shell]
-    environment = {**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}", "HOME": str(tmp_path)}
-    done = subprocess.run([found, "-c", asked], cwd=root, capture_output=True, text=True, check=False, env=environment)
-    assert "mermaid" in done.stdout, done.stderr
+    return {**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}", "HOME": str(tmp_path), "TERM": "xterm"}
+
+
+def shell(name: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        pytest.skip(f"no {name} here: its script was not tried")
+    return found
+
+
+def test_bash_completes_with_its_script(root: Path, path: dict[str, str]) -> None:
+    words = "COMP_WORDS=(weighbridge graph --format m); COMP_CWORD=3"
+    asked = f'eval "$(weighbridge completion bash)"; {words}; _weighbridge; echo "${{COMPREPLY[@]}}"'
+    done = subprocess.run([shell("bash"), "-c", asked], cwd=root, capture_output=True, text=True, check=False, env=path)
+    assert done.stdout == "mermaid\n", done.stderr
+
+
+def test_fish_completes_with_its_script(root: Path, path: dict[str, str]) -> None:
+    asked = 'weighbridge completion fish | source; complete -C "weighbridge graph --format m"; complete -C "weighbridge run --only ev"'
+    done = subprocess.run([shell("fish"), "--no-config", "-c", asked], cwd=root, capture_output=True, text=True, check=False, env=path)
+    assert [line.split("\t") for line in done.stdout.splitlines()] == [["mermaid"], ["evaluate", "stage"]], done.stderr
+
+
+def test_zsh_completes_with_its_script(path: dict[str, str]) -> None:
+    """With keys on a terminal: zsh completes nowhere else."""
+    with on_terminal(shell("zsh"), "-f", env=path) as terminal:
+        terminal.type("autoload -U compinit && compinit -D; eval \"$(weighbridge completion zsh)\"; echo lo''aded\n")
+        terminal.wait_for("loaded")
+        # To the start of the line, to print it rather than to run it.
+        terminal.type("weighbridge graph --format m\t\x01echo is''now: \n")
+        terminal.wait_for("isnow: weighbridge graph --format mermaid")
+        terminal.type("weighbridge run --only ev\t\x01echo is''now: \n")
+        terminal.wait_for("isnow: weighbridge run --only evaluate")
