@@ -17,12 +17,21 @@ from pathlib import Path
 
 from pocket.errors import PocketError
 
-_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-_VERSION = re.compile(r"v?(\d+)\.(\d+)\.(\d+)")
+COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_VERSION = re.compile(r"v?(\d+)\.(\d+)\.(\d+)(?:-([0-9A-Za-z.-]+))?(?:\+[0-9A-Za-z.-]+)?")
+
+
+SYMBOLIC = "symbolic "  # before the name of a ref that names another one
 
 
 class GitError(PocketError):
     """Git is missing, or a repository or ref cannot be had."""
+
+
+class RefusedError(GitError):
+    """There is no repository or no such ref, in the words of the Dagger engine."""
+
+    hint_shown = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +79,11 @@ def git(*words: str, remote: Remote | None = None, cwd: Path | None = None, extr
 def refs(remote: Remote) -> dict[str, str]:
     """Give all refs of a repository: full name → commit (a tag's own commit, not the tag object)."""
     found: dict[str, str] = {}
-    for line in git("ls-remote", "--", remote.url, remote=remote).splitlines():
+    for line in git("ls-remote", "--symref", "--", remote.url, remote=remote).splitlines():
         commit, _, name = line.partition("\t")
-        if name.endswith("^{}"):
+        if commit.startswith("ref: "):
+            found[f"{SYMBOLIC}{name}"] = commit.removeprefix("ref: ")
+        elif name.endswith("^{}"):
             found[name[:-3]] = commit
         else:
             found.setdefault(name, commit)
@@ -85,13 +96,15 @@ def find(remote: Remote, name: str, *, kinds: Sequence[str] = ("refs/heads/", "r
     Raises:
         GitError: the repository has none such.
     """
-    if _COMMIT.fullmatch(name):
+    if COMMIT.fullmatch(name):
         return RemoteRef("", name)
     known = refs(remote)
-    for full in (name, *(f"{kind}{name}" for kind in kinds)):
-        if full in known:
-            return RemoteRef(full, known[full])
-    raise GitError(f"repository does not contain ref {name}", hint="branches and tags: git ls-remote")
+    name = known.get(f"{SYMBOLIC}{name}", name)  # HEAD is the branch that it names
+    full = f"{kinds[0]}{name}" if len(kinds) == 1 and not name.startswith("refs/") else name
+    for candidate in (full, *(f"{kind}{name}" for kind in kinds)):
+        if candidate in known and not candidate.startswith(SYMBOLIC):
+            return RemoteRef(candidate, known[candidate])
+    raise RefusedError(f'repository does not contain ref "{full}"', hint="branches and tags: git ls-remote")
 
 
 def names(remote: Remote, prefix: str, patterns: Sequence[str] | None) -> list[str]:
@@ -102,17 +115,24 @@ def names(remote: Remote, prefix: str, patterns: Sequence[str] | None) -> list[s
 
 
 def latest_version(remote: Remote) -> RemoteRef:
-    """Give the tag with the highest version (without a pre-release).
+    """Give the tag with the highest version; a pre-release comes before its release.
 
     Raises:
         GitError: no tag is a version.
     """
     known = refs(remote)
-    versions = [(tuple(map(int, m.groups())), n) for n in known if n.startswith("refs/tags/") and (m := _VERSION.fullmatch(n[10:]))]
+    versions = [(_order(m), n) for n in known if n.startswith("refs/tags/") and (m := _VERSION.fullmatch(n[10:]))]
     if not versions:
         raise GitError("no version tags found")
     name = max(versions)[1]
     return RemoteRef(name, known[name])
+
+
+def _order(version: re.Match[str]) -> tuple[tuple[int, ...], bool, list[tuple[int, int, str]]]:
+    """Give what sorts versions as semver has it: numbers before words in a pre-release."""
+    *numbers, before = version.groups()
+    parts = [(0, int(p), "") if p.isdigit() else (1, 0, p) for p in before.split(".")] if before else []
+    return tuple(map(int, numbers)), not before, parts
 
 
 def checkout(remote: Remote, ref: RemoteRef, into: Path, *, depth: int, tags: bool, keep_git: bool) -> None:
@@ -125,7 +145,10 @@ def checkout(remote: Remote, ref: RemoteRef, into: Path, *, depth: int, tags: bo
         git("fetch", "-q", *shallow, "--tags" if tags else "--no-tags", "origin", wanted, cwd=into, remote=remote)
     except GitError:  # a server may refuse to give a bare commit: then everything is fetched
         git("fetch", "-q", "--tags", "origin", "+refs/heads/*:refs/remotes/origin/*", cwd=into, remote=remote)
-    git("checkout", "-q", "--force", ref.commit, cwd=into)
+    branch = ref.name.removeprefix("refs/heads/") if ref.name.startswith("refs/heads/") else ""
+    git("checkout", "-q", "--force", *(("-B", branch) if branch else ()), ref.commit, cwd=into)
+    if remote.url.startswith("/"):
+        git("remote", "remove", "origin", cwd=into)  # its place is one of this session
     if keep_git:
         for name in ("FETCH_HEAD", "logs", "hooks", "index"):
             place = into / ".git" / name

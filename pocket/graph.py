@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pocket.store.layer import Snapshot
 
 #: Raised whenever the meaning of a key changes, so that records of older versions are never hit.
-KEY_VERSION = 1
+KEY_VERSION = 2
 
 #: The output of an operation that has only one.
 ROOT = "/"

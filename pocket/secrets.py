@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 _PROVIDERS_ELSEWHERE = ("op", "vault", "libsecret", "gcp", "aws+sm", "aws+ps")
 
 
+class SecretError(PocketError):
+    """A secret cannot be had, in the words of the Dagger engine."""
+
+    hint_shown = False
+
+
 def stable_salt(root: Path) -> bytes:
     """Give the salt of a cache directory, made when it is first asked for; readable by the owner alone."""
     place = root / "salt"
@@ -38,10 +44,10 @@ def stable_salt(root: Path) -> bytes:
 
 
 class Secrets:
-    """Values by identity, read from their provider when they are first needed."""
+    """Values by identity, or why there is none: that is told to whoever needs the value, not to who asks for the URI."""
 
     def __init__(self, *, salt: bytes, workdir: Path) -> None:
-        self._values: dict[str, bytes] = {}
+        self._values: dict[str, bytes | PocketError] = {}
         self._salt = salt
         self._workdir = workdir
 
@@ -52,25 +58,32 @@ class Secrets:
         return secret
 
     def declare(self, uri: str, cache_key: str | None) -> Secret:
-        """Name a secret of the host by URI and read it.
-
-        Raises:
-            PocketError: the URI is malformed, its provider unknown, or the value not to be had.
-        """
-        value = _read(uri, self._workdir)
-        name = cache_key or hashlib.scrypt(value, salt=self._salt, n=1024, r=8, p=1, dklen=16).hex()
+        """Name a secret of the host by URI and read it."""
+        value: bytes | PocketError
+        try:
+            value = _read(uri, self._workdir)
+            name = cache_key or hashlib.scrypt(value, salt=self._salt, n=1024, r=8, p=1, dklen=16).hex()
+        except PocketError as e:
+            value, name = e, random.token_hex(16)
         secret = Secret(random.token_hex(8), name, uri)
         self._values[secret.ident] = value
         return secret
 
     def value(self, secret: Secret) -> bytes:
-        """Give the value."""
-        return self._values[secret.ident]
+        """Give the value.
+
+        Raises:
+            PocketError: the URI is malformed, its provider unknown, or the value not to be had.
+        """
+        value = self._values[secret.ident]
+        if isinstance(value, PocketError):
+            raise value
+        return value
 
     def values_in(self, container: Container) -> list[bytes]:
         """Give the values that a command in a container can see; its output is scrubbed of them."""
         attached = [s for _, s in container.secret_env] + [m.secret for m in container.mounts if m.secret is not None]
-        return [v for s in attached if (v := self._values[s.ident]).strip()]
+        return [v for s in attached if (v := self.value(s)).strip()]
 
 
 def _read(uri: str, workdir: Path) -> bytes:
@@ -81,13 +94,14 @@ def _read(uri: str, workdir: Path) -> bytes:
         case "env":
             if (value := os.environb.get(os.fsencode(rest))) is None:
                 hint = "set it in the environment that the session is started with"
-                raise PocketError(f'secret env var not found: "{rest[:3]}..."', hint=hint)
+                raise SecretError(f'secret env var not found: "{f"{rest[:3]}..." if rest else ""}"', hint=hint)
             return value
         case "file":
             try:
                 return (workdir / Path(rest).expanduser()).read_bytes()
             except OSError as e:
-                raise PocketError(f"failed to read secret file {rest!r}: {e.strerror}", hint="check the path and its mode") from e
+                why = (e.strerror or "").lower()
+                raise SecretError(f'failed to read secret file "{rest}": open {rest}: {why}', hint="check the path and its mode") from e
         case "cmd":
             return _output(rest)
     if scheme in _PROVIDERS_ELSEWHERE:
@@ -99,5 +113,6 @@ def _output(command: str) -> bytes:
     done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, check=False, stdin=subprocess.DEVNULL)
     if done.returncode:
         # Not its output: what a failing command says may well hold the secret.
-        raise PocketError(f"secret command failed with exit code {done.returncode}", hint="run it by hand to see why")
+        failed = f'failed to run secret command "{command}": exit status {done.returncode}'
+        raise SecretError(failed, hint="run it by hand to see why")
     return done.stdout

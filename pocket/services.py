@@ -128,10 +128,10 @@ class Surroundings:
     bound: tuple[tuple[str, Running], ...] = ()
 
     async def check(self) -> None:
-        """Raise when a bound service ended while the exec ran."""
+        """Raise when a bound service ended while the exec ran; the error is not that of the command."""
         for alias, running in self.bound:
             if running.ended is not None and running.ended.done():
-                raise ended_error(f"bound service {running.host} (aliased as {alias}) exited", running)
+                raise PocketError(str(ended_error(f"bound service {running.host} (aliased as {alias}) exited", running)))
 
 
 class Services:
@@ -265,7 +265,7 @@ class Services:
             pause = 0.01
             while True:
                 if running.ended.done():
-                    raise ended_error(f"start {running.host}{f' (aliased as {alias})' if alias else ''}", running)
+                    raise ended_error(f"start {running.host} (aliased as {alias})" if alias else "", running, early=True)
                 try:
                     (await network.connect(running.ip, port.port)).close()
                     break
@@ -365,8 +365,8 @@ def _is_over(running: Running) -> bool:
     return running.ended is not None and running.ended.done()
 
 
-def ended_error(what: str, running: Running) -> PocketError:
-    """Give the error for a service that has ended: what happened, its exit code and what it said."""
+def ended_error(what: str, running: Running, *, early: bool = False) -> PocketError:
+    """Give the error for a service that has ended: what happened, its exit code and what it said; `early`: it should have answered."""
     from pocket.ops.exec import ExecError
 
     assert running.ended is not None
@@ -374,5 +374,8 @@ def ended_error(what: str, running: Running) -> PocketError:
     outcome, capture = running.ended.result(), running.capture
     out, err = (d.decode("utf-8", "replace") for d in (capture.stdout(), capture.stderr()))
     process_argv = capture.argv
-    message = f"{what}: {outcome.error or f'exit code: {outcome.exit_code}'}"
-    return ExecError(message, argv=process_argv, exit_code=outcome.exit_code, stdout=out, stderr=err)
+    why = outcome.error or f"exit code: {outcome.exit_code}"
+    code = outcome.exit_code
+    if early and code == 0:
+        why, code, out, err = "service exited before healthcheck", -1, "", ""
+    return ExecError(f"{what}: {why}" if what else why, argv=process_argv, exit_code=code, stdout=out, stderr=err)

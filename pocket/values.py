@@ -61,14 +61,14 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Healthcheck:
-    """An image's health check, as Docker writes it (durations as Go texts)."""
+    """An image's health check, with durations in nanoseconds."""
 
     args: tuple[str, ...]
     shell: bool = False
-    interval: str = ""
-    timeout: str = ""
-    start_period: str = ""
-    start_interval: str = ""
+    interval: int = 0
+    timeout: int = 0
+    start_period: int = 0
+    start_interval: int = 0
     retries: int = 0
 
 

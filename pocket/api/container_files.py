@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pocket.api.core import leaf_of, ref_of
 from pocket.api.registry import field
-from pocket.api.trees import exists_in, require_directory, require_file, stat_in
+from pocket.api.trees import Settled, exists_in, require_directory, require_file, settled, stat_in
 from pocket.errors import TreeError
 from pocket.graph import Leaf, Node, Ref, Tree
 from pocket.ops import edits
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pocket.query import Obj
 
 
+_LONGEST = 255  # bytes or so of a file's name
 _KIND = {"temp": "tmpfs", "cache": "cache"}
 
 
@@ -117,7 +118,9 @@ def with_files(
 @field("Container", "withNewFile")
 def with_new_file(_: Engine, c: Container, path: str, contents: str, permissions: int, owner: str, expand: bool) -> Container:
     path = c.expand(path) if expand else path
-    return _write(c, path, "write_file", edits.write_file, owner=owner, text=contents, mode=permissions & 0o777 or 0o644)
+    if len(posixpath.basename(posixpath.normpath(path))) > _LONGEST:
+        raise TreeError(f"failed to create new file {path}: File name length exceeds the maximum supported {_LONGEST} characters")
+    return _write(c, path, "new_file", edits.new_file, name="dest", owner=owner, text=contents, mode=permissions & 0o777 or 0o644)
 
 
 @field("Container", "withSymlink")
@@ -129,7 +132,11 @@ def with_symlink(_: Engine, c: Container, target: str, link_name: str, expand: b
 
 def _without(c: Container, paths: list[str], expand: bool) -> Container:
     for path in paths:
-        c = _write(c, c.expand(path) if expand else path, "remove", edits.remove_path)
+        place = c.expand(path) if expand else path
+        try:
+            c = _write(c, place, "remove", edits.remove_path)
+        except TreeError as e:
+            raise TreeError(f'failed to remove path "{place}": {e}') from e
     return c
 
 
@@ -162,19 +169,24 @@ def with_rootfs(_: Engine, c: Container, directory: Obj) -> Container:
 
 @field("Container", "directory")
 async def directory(e: Engine, c: Container, path: str, expand: bool) -> Tree:
-    _, ref, inner = _locate(c, path, expand)
-    return await require_directory(e, Tree(ref, inner), path)
+    mount, ref, inner = _locate(c, path, expand)
+    found = await require_directory(e, Tree(ref, inner), path)
+    return replace(found, name=mount.tree.name) if mount is not None and mount.tree is not None and inner == mount.tree.path else found
 
 
 @field("Container", "file")
 async def file(e: Engine, c: Container, path: str, expand: bool) -> Leaf:
-    _, ref, inner = _locate(c, path, expand)
-    return await require_file(e, Leaf(ref, inner), path)
+    mount, ref, inner = _locate(c, path, expand)
+    found = await require_file(e, Leaf(ref, inner), path)
+    return replace(found, name=mount.leaf.basename()) if mount is not None and mount.leaf is not None else found
 
 
 @field("Container", "exists")
 async def exists(e: Engine, c: Container, path: str, do_not_follow_symlinks: bool, expand: bool, expected_type: str | None = None) -> bool:
-    _, ref, inner = _locate(c, path, expand)
+    try:
+        _, ref, inner = _locate(c, path, expand)
+    except TreeError as error:
+        raise TreeError(f"failed to locate path {path}: {error}") from error
     return await exists_in(e, Tree(ref), inner, expected_type, follow=not do_not_follow_symlinks)
 
 
@@ -195,10 +207,15 @@ def _mount(c: Container, path: str, expand: bool, make: Callable[[str], MountPoi
 @field("Container", "withMountedDirectory")
 def with_mounted_directory(_: Engine, c: Container, path: str, source: Obj, owner: str, read_only: bool, expand: bool) -> Container:
     tree: Tree = source.state
-    if owner:
-        dest = {"src_path": tree.path, "dest": ""}
-        tree = Tree(edit("copy_tree", SCRATCH_REF, edits.copy_tree, tree, owner=owner, users=c.rootfs, **dest))
-    return _mount(c, path, expand, lambda t: MountPoint(target=t, kind="directory", tree=Tree(ref_of(tree)), readonly=read_only))
+    name = tree.name or posixpath.basename(tree.path)
+    tree = _owned(c, tree, owner) if owner else Tree(ref_of(tree))
+    return _mount(c, path, expand, lambda t: MountPoint(target=t, kind="directory", tree=replace(tree, name=name), readonly=read_only))
+
+
+def _owned(c: Container, tree: Tree, owner: str) -> Tree:
+    """Give a copy of a directory with another owner, known by name in the container."""
+    dest = {"src_path": tree.path, "dest": ""}
+    return Tree(edit("copy_tree", SCRATCH_REF, edits.copy_tree, tree, owner=owner, users=c.rootfs, **dest))
 
 
 @field("Container", "withMountedFile")
@@ -222,6 +239,8 @@ def with_mounted_cache(
         volume = replace(volume, sharing=sharing)
     if owner:
         volume = replace(volume, owner=owner)
+    if volume.seed is not None:
+        volume = replace(volume, seed=_owned(c, volume.seed, volume.owner) if volume.owner else Tree(ref_of(volume.seed)))
     return _mount(c, path, expand, lambda t: MountPoint(target=t, kind="cache", cache=volume, owner=owner))
 
 
@@ -248,5 +267,5 @@ def without_mount(_: Engine, c: Container, path: str, expand: bool) -> Container
 
 
 @field("Container", "mounts")
-def mounts(_: Engine, c: Container) -> list[str]:
-    return [m.target for m in c.mounts if m.kind not in ("secret", "socket")]  # those are no mounts to Dagger
+def mounts(e: Engine, c: Container) -> Settled[list[str]]:
+    return settled(e, c, [m.target for m in c.mounts if m.kind not in ("secret", "socket")])  # those are no mounts to Dagger

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pocket.query import Obj
 
 
-def _merged(c: Container, config: ImageConfig, rootfs: Ref, image_ref: str = "") -> Container:
+def _merged(c: Container, config: ImageConfig, rootfs: Ref, image_ref: str) -> Container:
     """Give a container on an image's root file system: mounts and own settings stay, the image's settings are merged in."""
     found = settings_of(config)
     env, labels = found.env, found.labels
@@ -57,7 +57,8 @@ async def from_(e: Engine, c: Container, address: str, registry_service: Obj | N
 async def import_(e: Engine, c: Container, source: Obj, tag: str) -> Container:
     with e.trace("Container.import", {}):
         config, snapshot = await import_archive(e, leaf_of(source), tag)
-    return _merged(c, config, given(snapshot))
+    settings = settings_of(config)  # those of before are gone
+    return replace(c, rootfs=given(snapshot), image=settings, image_ref="", last_exec=None, default_args_set=False)
 
 
 @field("Container", "withRegistryAuth")

@@ -97,8 +97,8 @@ async def sync(e: Engine, o: Obj) -> str:
 
 @field("Container", "withServiceBinding")
 def with_service_binding(_: Engine, c: Container, alias: str, service: Obj) -> Container:
-    others = tuple((a, s) for a, s in c.services if a != alias)
-    return c.change(services=(*others, (alias, service.state)))
+    bound = (alias, service.state)
+    return c if bound in c.services else c.change(services=(*c.services, bound))  # of two with one name the first one answers
 
 
 @field("Container", "asService")

@@ -1,4 +1,4 @@
-"""`Container` fields that only change or read image settings; nothing here runs or reads a file."""
+"""`Container` fields that only change or read image settings; reading waits for the command before it, whose failure it tells."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pocket.api.registry import field
+from pocket.api.trees import Settled, settled
+from pocket.durations import nanoseconds, shown
 from pocket.errors import PocketError
-from pocket.values import Container, Healthcheck, Pair, Port, checked_port, drop, put
+from pocket.values import Container, Healthcheck, Pair, Port, drop, put
 
 if TYPE_CHECKING:
     from pocket.engine import Engine
@@ -26,13 +28,13 @@ def without_env_variable(_: Engine, c: Container, name: str) -> Container:
 
 
 @field("Container", "envVariable")
-def env_variable(_: Engine, c: Container, name: str) -> str | None:
-    return c.env(name)
+def env_variable(e: Engine, c: Container, name: str) -> Settled[str | None]:
+    return settled(e, c, c.env(name))
 
 
 @field("Container", "envVariables")
-def env_variables(_: Engine, c: Container) -> list[Pair]:
-    return list(c.image.env)
+def env_variables(e: Engine, c: Container) -> Settled[list[Pair]]:
+    return settled(e, c, list(c.image.env))
 
 
 @field("Container", "withSecretVariable")
@@ -68,13 +70,13 @@ def without_label(_: Engine, c: Container, name: str) -> Container:
 
 
 @field("Container", "label")
-def label(_: Engine, c: Container, name: str) -> str | None:
-    return next((p.value for p in c.image.labels if p.name == name), None)
+def label(e: Engine, c: Container, name: str) -> Settled[str | None]:
+    return settled(e, c, next((p.value for p in c.image.labels if p.name == name), None))
 
 
 @field("Container", "labels")
-def labels(_: Engine, c: Container) -> list[Pair]:
-    return list(c.image.labels)
+def labels(e: Engine, c: Container) -> Settled[list[Pair]]:
+    return settled(e, c, list(c.image.labels))
 
 
 @field("Container", "withAnnotation")
@@ -111,8 +113,8 @@ def without_user(_: Engine, c: Container) -> Container:
 
 
 @field("Container", "user")
-def user(_: Engine, c: Container) -> str:
-    return c.image.user
+def user(e: Engine, c: Container) -> Settled[str]:
+    return settled(e, c, c.image.user)
 
 
 @field("Container", "withWorkdir")
@@ -127,8 +129,8 @@ def without_workdir(_: Engine, c: Container) -> Container:
 
 
 @field("Container", "workdir")
-def workdir(_: Engine, c: Container) -> str:
-    return c.image.workdir
+def workdir(e: Engine, c: Container) -> Settled[str]:
+    return settled(e, c, c.image.workdir)
 
 
 @field("Container", "withEntrypoint")
@@ -144,8 +146,8 @@ def without_entrypoint(_: Engine, c: Container, keep_default_args: bool) -> Cont
 
 
 @field("Container", "entrypoint")
-def entrypoint(_: Engine, c: Container) -> list[str]:
-    return list(c.image.entrypoint or ())
+def entrypoint(e: Engine, c: Container) -> Settled[list[str]]:
+    return settled(e, c, list(c.image.entrypoint or ()))
 
 
 @field("Container", "withDefaultArgs")
@@ -159,13 +161,13 @@ def without_default_args(_: Engine, c: Container) -> Container:
 
 
 @field("Container", "defaultArgs")
-def default_args(_: Engine, c: Container) -> list[str]:
-    return list(c.image.cmd or ())
+def default_args(e: Engine, c: Container) -> Settled[list[str]]:
+    return settled(e, c, list(c.image.cmd or ()))
 
 
 @field("Container", "platform")
-def platform_(_: Engine, c: Container) -> str:
-    return c.platform
+def platform_(e: Engine, c: Container) -> Settled[str]:
+    return settled(e, c, c.platform)
 
 
 @field("Container", "imageRef")
@@ -190,8 +192,11 @@ def with_error(_: Engine, c: Container, err: str) -> Container:
 def with_exposed_port(
     _: Engine, c: Container, port: int, protocol: str, experimental_skip_healthcheck: bool, description: str | None = None
 ) -> Container:
-    others = tuple(p for p in c.image.ports if (p.port, p.protocol) != (port, protocol))
-    return c.configure(ports=(*others, Port(checked_port(port), protocol, description, experimental_skip_healthcheck)))
+    exposed = Port(port, protocol, description, experimental_skip_healthcheck)  # any number: it counts where somebody connects
+    places = [(p.port, p.protocol) for p in c.image.ports]
+    if (port, protocol) not in places:
+        return c.configure(ports=(*c.image.ports, exposed))
+    return c.configure(ports=tuple(exposed if place == (port, protocol) else p for place, p in zip(places, c.image.ports, strict=True)))
 
 
 @field("Container", "withoutExposedPort")
@@ -200,8 +205,8 @@ def without_exposed_port(_: Engine, c: Container, port: int, protocol: str) -> C
 
 
 @field("Container", "exposedPorts")
-def exposed_ports(_: Engine, c: Container) -> list[Port]:
-    return list(c.image.ports)
+def exposed_ports(e: Engine, c: Container) -> Settled[list[Port]]:
+    return settled(e, c, list(c.image.ports))
 
 
 @field("Port", "port")
@@ -240,7 +245,10 @@ def with_docker_healthcheck(
         raise PocketError("WithHealthcheck args is missing")
     if shell and len(args) > 1:
         raise PocketError("WithHealthcheck args must be a single element when shell mode is set")
-    check = Healthcheck(tuple(args), bool(shell), interval or "", timeout or "", start_period or "", start_interval or "", retries or 0)
+    check = Healthcheck(
+        tuple(args), bool(shell), retries=retries or 0, interval=nanoseconds(interval or ""), timeout=nanoseconds(timeout or ""),
+        start_period=nanoseconds(start_period or ""), start_interval=nanoseconds(start_interval or ""),
+    )  # fmt: skip
     return c.configure(healthcheck=check)
 
 
@@ -250,8 +258,8 @@ def without_docker_healthcheck(_: Engine, c: Container) -> Container:
 
 
 @field("Container", "dockerHealthcheck")
-def docker_healthcheck(_: Engine, c: Container) -> Healthcheck | None:
-    return c.image.healthcheck
+def docker_healthcheck(e: Engine, c: Container) -> Settled[Healthcheck | None]:
+    return settled(e, c, c.image.healthcheck)
 
 
 @field("HealthcheckConfig", "args")
@@ -266,22 +274,22 @@ def healthcheck_shell(_: Engine, h: Healthcheck) -> bool:
 
 @field("HealthcheckConfig", "interval")
 def healthcheck_interval(_: Engine, h: Healthcheck) -> str:
-    return h.interval
+    return shown(h.interval)
 
 
 @field("HealthcheckConfig", "timeout")
 def healthcheck_timeout(_: Engine, h: Healthcheck) -> str:
-    return h.timeout
+    return shown(h.timeout)
 
 
 @field("HealthcheckConfig", "startPeriod")
 def healthcheck_start_period(_: Engine, h: Healthcheck) -> str:
-    return h.start_period
+    return shown(h.start_period)
 
 
 @field("HealthcheckConfig", "startInterval")
 def healthcheck_start_interval(_: Engine, h: Healthcheck) -> str:
-    return h.start_interval
+    return shown(h.start_interval)
 
 
 @field("HealthcheckConfig", "retries")

@@ -14,7 +14,7 @@ from pocket.api.directory import filter_
 from pocket.api.registry import field
 from pocket.api.trees import view
 from pocket.errors import PocketError
-from pocket.gitrepo import Remote, RemoteRef
+from pocket.gitrepo import RefusedError, Remote, RemoteRef
 from pocket.graph import ROOT, Tree, digest_of
 from pocket.ops.edit import SCRATCH_REF
 from pocket.ops.given import given
@@ -82,8 +82,8 @@ def _address(e: Engine, url: str) -> str:
 async def as_git(e: Engine, d: Tree) -> Repository:
     place = e.store.tmp()
     await e.blocking(export_tree, await view(e, d), d.path, str(place))
-    if not (place / ".git").exists():
-        raise PocketError("not a git repository: the directory has no .git", hint="give the directory that holds it, unfiltered")
+    if not (place / ".git").exists() and not all((place / name).exists() for name in ("HEAD", "objects", "refs")):
+        raise RefusedError("git error: not a git repository", hint="give the directory that holds .git, unfiltered")
     return Repository(Remote(str(place)), d)
 
 
@@ -114,6 +114,8 @@ async def tag(e: Engine, r: Repository, name: str) -> Ref:
 
 @field("GitRepository", "commit")
 def commit(_: Engine, r: Repository, id: str) -> Ref:  # noqa: A002 - the API's name
+    if not gitrepo.COMMIT.fullmatch(id):
+        raise RefusedError(f'invalid commit SHA: "{id}"')
     return Ref(r, RemoteRef("", id))
 
 
@@ -168,7 +170,7 @@ async def common_ancestor(e: Engine, r: Ref, other: Obj) -> Ref:
 async def tree(e: Engine, r: Ref, discard_git_dir: bool, depth: int, include_tags: bool) -> Tree:
     remote = r.repository.remote
     place = "local" if r.repository.tree is not None else remote.url
-    key = digest_of(["git", place, r.ref.commit, "" if discard_git_dir else r.ref.name, discard_git_dir, depth, include_tags])
+    key = digest_of(["git 2", place, r.ref.commit, "" if discard_git_dir else r.ref.name, discard_git_dir, depth, include_tags])
     record = e.store.actions.get(key)
     snapshot = e.store.snapshot(record["layers"][ROOT], record["keys"][ROOT]) if record else None
     if snapshot is None:

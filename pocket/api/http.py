@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
+import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -20,6 +21,15 @@ if TYPE_CHECKING:
 
     from pocket.engine import Engine
     from pocket.query import Obj
+
+
+_CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+class HttpError(PocketError):
+    """What was answered is not what was asked for, in the words of the Dagger engine."""
+
+    hint_shown = False
 
 
 @field("Query", "http")
@@ -41,6 +51,8 @@ async def http(
     base = name or posixpath.basename(parts.path) or "index"
     if "/" in base:
         raise PocketError(f"http: the name {base!r} must not contain a slash")
+    if checksum and not _CHECKSUM.fullmatch(checksum):
+        raise HttpError(f'invalid checksum "{checksum}": invalid checksum digest format')
     header = e.secrets.value(auth_header.state).decode() if auth_header is not None else ""
     with e.trace("Query.http", {"url": url}):
         digest = await _fetch(e, url, header, checksum or "")
@@ -66,11 +78,13 @@ async def _fetch(e: Engine, url: str, header: str, checksum: str) -> str:
             if answer.status_code == 304 and known:
                 return str(known["blobs"][0])
             if answer.status_code != 200:
-                raise PocketError(f"http: {url} answered {answer.status_code}", hint="check the address and the authorization")
+                raise HttpError(f"invalid response status {answer.status_code} {answer.reason_phrase}", hint=f"check the address {url}")
             with (work / "body").open("wb") as out:
                 async for chunk in answer.aiter_bytes(1 << 20):
                     out.write(chunk)
-        digest = await e.blocking(e.store.blobs.put_file, work / "body", expect=checksum)
+        digest = await e.blocking(e.store.blobs.put_file, work / "body")
+        if checksum and digest != checksum:
+            raise HttpError(f"http checksum mismatch: expected {checksum}, got {digest}")
         validators = {"etag": answer.headers.get("etag", ""), "modified": answer.headers.get("last-modified", "")}
         e.store.actions.put(key, {"blobs": [digest], **validators})
         return str(digest)

@@ -24,7 +24,7 @@ async def secret(e: Engine, _q: None, uri: str, cache_key: str | None = None) ->
 
 @field("Secret", "name")
 def name(_: Engine, s: Secret) -> str:
-    return s.name
+    return "" if s.uri else s.name  # that of a provider's is made from the value, for keys
 
 
 @field("Secret", "uri")

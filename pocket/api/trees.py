@@ -3,16 +3,37 @@
 from __future__ import annotations
 
 import posixpath
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from pocket.errors import PocketError, TreeError
 from pocket.graph import Input, Leaf, Tree
+from pocket.graph import Node as Step
+from pocket.ops.edit import Edit
+from pocket.ops.exec import Exec
 from pocket.tree import query
 from pocket.tree.view import Node, View
 
 if TYPE_CHECKING:
     from pocket.engine import Engine
     from pocket.tree.query import Stat
+    from pocket.values import Container
+
+T = TypeVar("T")
+Settled: TypeAlias = T | Awaitable[T]
+
+
+def settled(e: Engine, c: Container, value: T) -> Settled[T]:
+    """Give what a container says of itself once the last command before it, or a file put into it, has been tried.
+
+    As with the Dagger engine, whoever asks for as little as a label is told that the command failed. An image's layers are not needed.
+    """
+    return _after(e, c.rootfs.node, value) if isinstance(c.rootfs.node.op, Exec | Edit) else value
+
+
+async def _after(e: Engine, node: Step, value: T) -> T:
+    await e.solver.outputs(node)
+    return value
 
 
 async def view(e: Engine, tree: Tree | Leaf) -> View:

@@ -12,6 +12,7 @@ from pocket.dockerfile import copy as copying
 from pocket.dockerfile.mounts import mounts_of, script_mount
 from pocket.dockerfile.parse import Dockerfile, DockerfileError, Instruction, Stage, parse_trigger
 from pocket.dockerfile.words import expand
+from pocket.durations import nanoseconds
 from pocket.errors import PocketError
 from pocket.graph import ROOT, Node, Ref, Tree
 from pocket.ops import edits
@@ -294,8 +295,9 @@ def _healthcheck(state: _State, instruction: Instruction) -> None:
     else:
         retries = instruction.flag("retries", "0")
         check = Healthcheck(
-            tuple(rest), shell=not instruction.json, interval=instruction.flag("interval"), timeout=instruction.flag("timeout"),
-            start_period=instruction.flag("start-period"), start_interval=instruction.flag("start-interval"), retries=int(retries),
+            tuple(rest), shell=not instruction.json, retries=int(retries),
+            interval=nanoseconds(instruction.flag("interval")), timeout=nanoseconds(instruction.flag("timeout")),
+            start_period=nanoseconds(instruction.flag("start-period")), start_interval=nanoseconds(instruction.flag("start-interval")),
         )  # fmt: skip
     state.container = state.container.configure(healthcheck=check)
 

@@ -91,7 +91,8 @@ def _one(
     node = view.need(path)
     if node.is_dir:
         return ops.copy_tree(
-            store, base, src, src_path=path, dest=dest, exclude=exclude, owner=owner, mode=modes.parse(chmod) if chmod else None
+            store, base, src, src_path=path, dest=dest, exclude=exclude, owner=owner, parents=owner,
+            mode=modes.parse(chmod) if chmod else None,
         )  # fmt: skip
     if unpack and is_archive(view.real(node)):
         return unpacked(store, base, view.real(node), dest, owner)

@@ -65,7 +65,7 @@ class Instruction:
         """Raise for an option that the instruction does not have."""
         for name, _ in self.flags:
             if name not in allowed:
-                raise DockerfileError(self.line, f"unknown flag: --{name}")
+                raise DockerfileError(self.line, f"unknown flag: {name}")
 
 
 @dataclass(slots=True)

@@ -16,6 +16,8 @@ from pocket.oci import media
 
 REF_NAME = "org.opencontainers.image.ref.name"
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
+_SPELLINGS = {"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64", "i386": "386", "armhf": "arm", "armel": "arm"}
+_ALONE = {"amd64", "arm64", "arm", "386", "ppc64le", "riscv64", "s390x"}  # what goes without an operating system
 _VARIANTS = {("arm64", "v8"): "", ("arm", "v7"): "", ("amd64", "v1"): ""}
 
 
@@ -45,11 +47,17 @@ class Platform:
 
     @classmethod
     def parse(cls, text: str) -> "Platform":
-        """Read `os/architecture[/variant]`."""
-        parts = text.split("/")
+        """Read `os/architecture[/variant]`, or an architecture alone, in any spelling that containerd knows; give the usual one."""
+        parts = text.lower().split("/")
+        if len(parts) == 1 and _SPELLINGS.get(parts[0], parts[0]) in _ALONE:
+            parts = ["linux", *parts]
         if not 2 <= len(parts) <= 3 or not all(parts):
             raise ManifestError(f"invalid platform {text!r}", hint="write os/architecture[/variant], such as linux/amd64")
-        return cls(*parts)
+        system, machine, variant = (*parts, "")[:3]
+        architecture = _SPELLINGS.get(machine, machine)
+        usual = {("amd64", "v1"): "", ("386", variant): "", ("arm64", "v8.0"): "v8", ("arm", ""): "v6" if machine == "armel" else ""}
+        variant = f"v{variant}" if architecture.startswith("arm") and variant[:1].isdigit() else variant
+        return cls({"macos": "darwin"}.get(system, system), architecture, usual.get((architecture, variant), variant))
 
     @classmethod
     def local(cls) -> "Platform":

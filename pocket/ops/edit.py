@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pocket.errors import TreeError
 from pocket.graph import ROOT, Input, Leaf, Node, Op, Outputs, Ref, Tree, digest_of
 from pocket.store import disk
 from pocket.store.layer import Layer, Snapshot
@@ -54,7 +55,10 @@ class Edit(Op):
         options = dict(self.options)
         if self.owner:
             users = inputs[-1] if self.users is not None else None
-            options["owner"] = resolve_owner(users, self.owner)
+            try:
+                options["owner"] = resolve_owner(users, self.owner)
+            except TreeError as e:
+                raise TreeError(f"failed to resolve ownership for {self.owner}: {e}") from e
             inputs = inputs[: 1 + len(self.sources)]
         try:
             if self.sources:

@@ -22,6 +22,13 @@ def write_file(store: Store, base: Snapshot, *, path: str, text: str, mode: int 
     return ops.write_file(store, base, path, text.encode("utf-8", "surrogateescape"), 0o644 if mode is None else mode, owner)
 
 
+def new_file(store: Store, base: Snapshot, *, dest: str, text: str, mode: int, owner: Owner = None) -> Layers:
+    """Put a new file somewhere, as if it were copied from elsewhere: the place of a symlink is its own, a directory takes it in."""
+    if not dest.strip("/."):
+        raise TreeError(f"failed to create new file {dest or '.'}: is a directory")
+    return ops.new_file(store, base, dest, text.encode("utf-8", "surrogateescape"), mode, owner)
+
+
 def rewrite_file(store: Store, base: Snapshot, *, path: str, text: str, mode: int) -> Layers:
     """Write a text as a shell's `>` does: a file that is there keeps its mode and owner, a new one gets the permissions (0 means 0644)."""
     try:
@@ -58,6 +65,9 @@ def copy_file(
     there = View(base).lookup(dest) if base.layers else None
     if dest.endswith(("/", "/.")) or dest in ("", ".") or (there is not None and there.is_dir):
         dest = posixpath.join(dest, basename)
+        if there is not None and (below := View(base).lookup(dest)) is not None and below.is_dir:
+            base = Snapshot((*base.layers, *(gone := ops.remove(store, base, [f"/{dest.lstrip('/')}"], globs=False))), base.key)
+            return (*gone, *ops.copy_file(store, base, src, src_path, dest=dest, mode=mode, owner=owner))
     return ops.copy_file(store, base, src, src_path, dest=dest, mode=mode, owner=owner)
 
 

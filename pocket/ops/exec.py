@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pocket.errors import PocketError
 from pocket.gpu import identity as gpu_identity
 from pocket.gpu import mounts as gpu_mounts
-from pocket.graph import ROOT, Input, Node, Op, Outputs, Ref, Tree, digest_of
+from pocket.graph import ROOT, Input, Node, Op, Outputs, Ref, digest_of
 from pocket.ops.stacks import mountable
 from pocket.ops.streams import Capture, error_tail
 from pocket.sandbox import ExecSpec, Mount
@@ -130,7 +130,7 @@ class Exec(Op):
 def after(c: Container, node: Node) -> Container:
     """Give the container as a command leaves it."""
     mounts = tuple(
-        replace(m, tree=Tree(Ref(node, m.target), m.tree.path)) if m.tree is not None
+        replace(m, tree=replace(m.tree, ref=Ref(node, m.target))) if m.tree is not None
         else replace(m, leaf=replace(m.leaf, ref=Ref(node, m.target))) if m.leaf is not None
         else m
         for m in c.mounts
@@ -233,7 +233,8 @@ def _content_mount(engine: Engine, point: MountPoint, snapshot: Snapshot, tmp: P
 async def _cache_mount(engine: Engine, point: MountPoint, root: Snapshot, seed: Snapshot | None, stack: AsyncExitStack) -> Mount:
     volume = point.cache
     assert volume is not None
-    ident = digest_of(["volume", volume.ident, volume.sharing, volume.owner])[:24]
+    seeded = [] if seed is None else [seed.key]  # another seed is another volume
+    ident = digest_of(["volume", volume.ident, volume.sharing, volume.owner, *seeded])[:24]
     path = await engine.blocking(engine.store.volume, ident, seed=seed)
     if volume.owner and engine.tier.name != "single-uid":
         os.chown(path, *resolve_owner(root, volume.owner))
@@ -250,7 +251,7 @@ def _plain_mount(engine: Engine, point: MountPoint, root: Snapshot) -> Mount:
         return Mount(target=point.target, kind="bind", source=point.socket)
     assert point.secret is not None
     content = engine.secrets.value(point.secret)
-    return Mount(target=point.target, kind="file", content=content, mode=point.mode, uid=uid, gid=gid)
+    return Mount(target=point.target, kind="file", content=content, mode=point.mode, uid=uid, gid=gid, readonly=True)
 
 
 def environment(engine: Engine, c: Container) -> tuple[str, ...]:

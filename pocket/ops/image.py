@@ -116,10 +116,8 @@ def _port(text: str) -> Port:
 
 def _healthcheck(check: OciHealthcheck) -> Healthcheck:
     shell = check.test[:1] == ("CMD-SHELL",)
-    times = (check.interval, check.timeout, check.start_period, check.start_interval)
-    interval, timeout, start_period, start_interval = (f"{t / 1e9:g}s" if t else "" for t in times)
     args = check.test if check.test[:1] == ("NONE",) else check.test[1:]
-    return Healthcheck(args, shell, interval, timeout, start_period, start_interval, check.retries)
+    return Healthcheck(args, shell, check.interval, check.timeout, check.start_period, check.start_interval, check.retries)
 
 
 # --- out -----------------------------------------------------------------------------------------------------------
@@ -200,27 +198,10 @@ def config_of(c: Container, diff_ids: tuple[str, ...]) -> ImageConfig:
 
 
 def _oci_healthcheck(h: Healthcheck) -> OciHealthcheck:
-    nanoseconds = [_nanoseconds(t) for t in (h.interval, h.timeout, h.start_period, h.start_interval)]
-    interval, timeout, start_period, start_interval = nanoseconds
     test = h.args if h.args == ("NONE",) and not h.shell else ("CMD-SHELL" if h.shell else "CMD", *h.args)
     return OciHealthcheck(
-        test=test, interval=interval, timeout=timeout, start_period=start_period, start_interval=start_interval, retries=h.retries
-    )
-
-
-def _nanoseconds(text: str) -> int:
-    """Read a Go duration such as `1m30s`; nothing is 0."""
-    units = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
-    total, number, unit = 0.0, "", ""
-    for c in [*text, "0"]:
-        if (c.isdigit() or c == ".") and unit:
-            total += float(number or 0) * units.get(unit, 0.0)
-            number, unit = "", ""
-        if c.isdigit() or c == ".":
-            number += c
-        else:
-            unit += c
-    return round(total * 1e9)
+        test=test, interval=h.interval, timeout=h.timeout, start_period=h.start_period, start_interval=h.start_interval, retries=h.retries,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -152,7 +152,7 @@ def _run(host: Host, request: Request, ground: rootfs.Ground, child: _Command | 
     uppers = None if host.tier.name == "root" else Uppers(spec)
     root = rootfs.enter(spec, host.tier, ground)
     user = users.resolve(spec.user)
-    streams, files = _terminal(user, host.tier) if spec.tty else _redirects(request, spec)
+    streams, files = _terminal(user, host.tier) if spec.tty else _redirects(request, spec, host.tier, user)
     made_cwd = _working_directory(spec, host.tier, user)
     owner = (user.uid, user.gid) if host.tier.name == "single-uid" else None
     setup = ("setup", tuple(root.stubs), tuple(root.mount_stubs), made_cwd, owner, tuple(root.notes), tuple(files))
@@ -267,23 +267,25 @@ def _terminal(user: users.User, tier: Tier) -> tuple[tuple[int, int, int], dict[
     return (side, side, side), {0: session}
 
 
-def _redirects(request: Request, spec: ExecSpec) -> tuple[tuple[int, int, int], dict[int, int]]:
-    """Open the files that streams are redirected to, before the working directory is made (an observed order)."""
+def _redirects(request: Request, spec: ExecSpec, tier: Tier, user: users.User) -> tuple[tuple[int, int, int], dict[int, int]]:
+    """Open the files that streams are redirected to, before the working directory is made; they are the user's and nobody else's."""
     stdin, files = request.streams[0], {}
     if spec.redirect_stdin:
-        stdin = _open_redirect(spec, spec.redirect_stdin, os.O_RDONLY)
-    for stream, path in ((1, spec.redirect_stdout), (2, spec.redirect_stderr)):
+        stdin = _open_redirect(spec, "stdin", spec.redirect_stdin, os.O_RDONLY)
+    for stream, name, path in ((1, "stdout", spec.redirect_stdout), (2, "stderr", spec.redirect_stderr)):
         if path:
-            files[stream] = _open_redirect(spec, path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            files[stream] = _open_redirect(spec, name, path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            if tier.name != "single-uid":
+                os.fchown(files[stream], user.uid, user.gid)
     return (stdin, *request.streams[1:]), files
 
 
-def _open_redirect(spec: ExecSpec, path: str, flags: int) -> int:
+def _open_redirect(spec: ExecSpec, name: str, path: str, flags: int) -> int:
     path = os.path.join("/", spec.cwd, path)
     try:
-        return os.open(path, flags, 0o644)
+        return os.open(path, flags, 0o600)
     except OSError as error:
-        raise StepError(f"open {path}: {(error.strerror or '').lower()}") from error
+        raise StepError(f"open redirect {name} file: open {path}: {(error.strerror or '').lower()}") from error
 
 
 def _working_directory(spec: ExecSpec, tier: Tier, user: users.User) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pocket.sandbox.errors import StepError
 
-_ID_LIMIT = 2**32 - 2
+_ID_LIMIT = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,8 +39,10 @@ def resolve(wanted: str, etc: str = "/etc") -> User:
         name, uid, gid, home = "", int(who), 0, "/"
     elif not who:
         name, uid, gid, home = "", 0, 0, "/root"
+    elif who.lstrip("-").isdigit():
+        raise StepError(f"get user: uids and gids must be in range 0-{_ID_LIMIT}")
     else:
-        raise StepError(f"unable to find user {who}: no matching entries in passwd file")
+        raise StepError(f"get user: unable to find user {who}: no matching entries in passwd file")
     if with_group:
         gid = _group(with_group, group)
         return User(uid=uid, gid=gid, groups=(gid,), home=home)
@@ -54,7 +56,7 @@ def _group(wanted: str, path: str) -> int:
             return int(entry[2])
     if wanted.isdigit() and int(wanted) <= _ID_LIMIT:
         return int(wanted)
-    raise StepError(f"unable to find group {wanted}: no matching entries in group file")
+    raise StepError(f"get user: unable to find group {wanted}: no matching entries in group file")
 
 
 def _entries(path: str, width: int) -> list[list[str]]:

@@ -20,6 +20,9 @@ class TooManyError(Exception):
     """More files are new or changed than the caller wants to deal with."""
 
 
+_TOP = 0o755  # the mode of what is asked for itself, whatever the host says, as with the Dagger engine
+
+
 @dataclass(slots=True)
 class Folder:
     """One directory as found: `rows` (name, mode, size, inode, mtime_ns, ctime_ns joined by NUL) only when its print changed."""
@@ -49,7 +52,7 @@ class Walk:
             self.changed += len(rows)
             if self.changed > self.limit:
                 raise TooManyError
-        self.folders[path] = Folder(path, stat.S_IMODE(st.st_mode), int(st.st_mtime), seal, None if same else rows)
+        self.folders[path] = Folder(path, stat.S_IMODE(st.st_mode) if path else _TOP, int(st.st_mtime), seal, None if same else rows)
 
 
 def git_root(path: str) -> str | None:

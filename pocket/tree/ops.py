@@ -6,66 +6,39 @@ layers one by one, so that a changed file in a large directory costs a small lay
 
 import hashlib
 import re
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from pocket.errors import TreeError
 from pocket.store import index as ix
 from pocket.store.builder import LayerBuilder
-from pocket.store.index import Entry, clean, join
+from pocket.store.index import Entry, join
 from pocket.store.layer import SCRATCH, Layer, Snapshot
 from pocket.store.store import Store
+from pocket.tree.onto import Layers, Onto, Owner, now, tidy
 from pocket.tree.patterns import Gitignore, Patterns, State, compile_pattern
 from pocket.tree.view import Node, View
 
-Layers = tuple[Layer, ...]
-Owner = tuple[int, int] | None
 _SMALL = 2000  # entries: a tree this small is merged into one layer rather than moved layer by layer
-
-
-def tidy(path: str) -> str:
-    """Return a path relative to the tree; only an absolute one may try to climb above the root, where it stays."""
-    return clean(path, allow_up=path.startswith("/"))
-
-
-def now() -> int:
-    """Return the time that new files get, in seconds."""
-    return int(time.time())
-
-
-class _Onto:
-    """A builder for a layer on top of a snapshot, which repeats the directories above a change with their attributes."""
-
-    def __init__(self, store: Store, base: Snapshot) -> None:
-        self.view = View(base)
-        self.builder: LayerBuilder = store.layer_builder()
-        self.builder.mkdir("", self.view.root().entry._replace(opaque=False))
-
-    def above(self, path: str, owner: Owner = None, mode: int = 0o755) -> None:
-        for parent in ix.parents(path):
-            if parent in self.builder.entries:
-                continue
-            node = self.view.get(parent)
-            if node is None:
-                uid, gid = owner or (0, 0)
-                self.builder.mkdir(parent, Entry("d", mode, uid, gid, mtime=now()))
-            elif not node.is_dir:
-                raise TreeError(f"path {parent} is a file, not a directory")
-            else:
-                self.builder.mkdir(parent, node.entry._replace(opaque=False))
-
-    def finish(self) -> Layers:
-        return (self.builder.finish(),)
 
 
 def write_file(store: Store, base: Snapshot, path: str, data: bytes, mode: int = 0o644, owner: Owner = None) -> Layers:
     """Write a file; directories above it are made. Symlinks in the path are followed inside the tree."""
-    onto = _Onto(store, base)
+    onto = Onto(store, base)
     place = onto.view.resolve(tidy(path))
     node = onto.view.get(place)
     if node is not None and node.is_dir:
         raise TreeError(f"path {path} is a directory, not a file")
+    onto.above(place)
+    uid, gid = owner or (0, 0)
+    onto.builder.write(place, data, Entry("f", mode & 0o7777, uid, gid, mtime=now()))
+    return onto.finish()
+
+
+def new_file(store: Store, base: Snapshot, dest: str, data: bytes, mode: int, owner: Owner = None) -> Layers:
+    """Put a new file in the place of what is there, or into the directory that is there, under its own name."""
+    onto = Onto(store, base, copying=True)
+    place = onto.file_at(dest, tidy(dest).rpartition("/")[2])
     onto.above(place)
     uid, gid = owner or (0, 0)
     onto.builder.write(place, data, Entry("f", mode & 0o7777, uid, gid, mtime=now()))
@@ -78,7 +51,7 @@ def make_dir(store: Store, base: Snapshot, path: str, mode: int = 0o755, owner: 
         wanted = tidy(path)
     except TreeError as e:
         raise TreeError(f"cannot create directory outside parent: {path}") from e
-    onto = _Onto(store, base)
+    onto = Onto(store, base)
     place = onto.view.resolve(wanted)
     node = onto.view.get(place)
     if node is not None:
@@ -97,7 +70,7 @@ def symlink(store: Store, base: Snapshot, target: str, link: str, owner: Owner =
         raise TreeError(f"symlink {link}: the target must not be empty")
     if "\0" in target:
         raise TreeError(f"symlink {link}: the target holds a NUL byte")
-    onto = _Onto(store, base)
+    onto = Onto(store, base)
     place = _beside(onto.view, link)
     if onto.view.get(place) is not None:
         raise TreeError(f"symlink {target} {link}: file exists")
@@ -115,7 +88,7 @@ def _beside(view: View, path: str) -> str:
 
 def remove(store: Store, base: Snapshot, paths: Iterable[str], *, globs: bool = True) -> Layers:
     """Remove files and directories by path or pattern; what is missing is fine."""
-    onto = _Onto(store, base)
+    onto = Onto(store, base)
     doomed: set[str] = set()
     for path in paths:
         place = _beside(onto.view, path)
@@ -171,7 +144,7 @@ def gitignore_of(view: View, root: str) -> Gitignore:
     return Gitignore(read)
 
 
-def copy_tree(
+def copy_tree(  # noqa: PLR0913 - what there is to say of a copy
     store: Store,
     base: Snapshot,
     src: Snapshot,
@@ -183,39 +156,48 @@ def copy_tree(
     gitignore: bool = False,
     owner: Owner = None,
     mode: Callable[[int, bool], int] | None = None,
+    parents: Owner = None,
 ) -> Layers:
-    """Copy what a directory holds into `dest`, made when absent; existing directories merge, `dest` itself keeps its attributes.
+    """Copy what a directory holds into `dest`, made when absent.
 
-    mode: gives the new mode of a file or directory for (its own mode, whether it is a directory).
+    Directories that exist, also where a symlink leads to, take the source's attributes; only the root of the tree keeps its own.
+    mode: gives the new mode of a file or directory for (its own mode, whether it is a directory). `parents` own what is made above.
     """
     view = View(src)
     root = view.directory(src_path)
-    base_view = View(base)
-    place = base_view.resolve(tidy(dest))
+    onto = Onto(store, base, copying=True)
+    place = onto.within(tidy(dest))
     patterns = Patterns(include, exclude)
-    there = base_view.get(place)
-    if there is not None and base.layers and (replaced := list(_in_the_way(view, root, base_view, there))):
+    there = onto.view.get(place)
+    exists = there is not None and bool(base.layers)
+    replaced, led = list[str](), dict[str, str]()
+    if there is not None and exists:
+        _in_the_way(view, root, onto.view, there, replaced, led)
+    if replaced:
         gone = remove(store, base, replaced, globs=False)
         rest: dict[str, Any] = {"include": include, "exclude": exclude, "gitignore": gitignore, "owner": owner}
-        rest |= {"src_path": src_path, "dest": dest, "mode": mode}
+        rest |= {"src_path": src_path, "dest": dest, "mode": mode, "parents": parents}
         return gone + copy_tree(store, Snapshot((*base.layers, *gone), base.key), src, **rest)
-    plain = patterns.empty and not gitignore and owner is None and mode is None
-    exists = there is not None and bool(base.layers)
+    plain = patterns.empty and not gitignore and owner is None and mode is None and not led
     small = len(src.layers) > 1 and sum(layer.entries for layer in src.layers) < _SMALL
     if plain and not root.path and not small and (not exists or not any(layer.hides for layer in src.layers)):
-        return _move_layers(store, base_view, src, place, there if exists else None)
-    onto = _Onto(store, base)
-    onto.above(place, owner)
+        return _move_layers(store, onto.view, src, place, there if exists else None)
+    onto.above(place, parents)
 
     def changed(e: Entry) -> Entry:
         new = e.mode if mode is None or e.kind not in "df" else mode(e.mode, e.kind == "d") & 0o7777
         uid, gid = owner or (e.uid, e.gid)
         return e._replace(uid=uid, gid=gid, mode=new, opaque=False)
 
-    onto.builder.mkdir(place, there.entry._replace(opaque=False) if there is not None and exists else changed(root.entry))
-    skip = len(root.path) + 1 if root.path else 0
+    onto.builder.mkdir(place, there.entry._replace(opaque=False) if there is not None and exists and not place else changed(root.entry))
+    places = {root.path: place}
     for node in _filtered(view, root, patterns, gitignore_of(view, root.path) if gitignore else None):
-        add(store, onto.builder, join(place, node.path[skip:]), view, node, changed(node.entry))
+        target = led.get(node.path) or join(places[node.path.rpartition("/")[0]], node.name)
+        if node.is_dir:
+            places[node.path] = target
+            if node.path in led:
+                onto.above(target)
+        add(store, onto.builder, target, view, node, changed(node.entry))
     return onto.finish()
 
 
@@ -227,16 +209,19 @@ def add(store: Store, builder: LayerBuilder, path: str, view: View, node: Node, 
     builder.add(path, entry, view.real(node) if entry.kind == "f" else None, link=on_disk_same and owner_same)
 
 
-def _in_the_way(view: View, node: Node, base: View, old: Node) -> Iterator[str]:
-    """Give the files whose places directories take; a symlink's place is refused: a merged /bin must not become a directory of its own."""
+def _in_the_way(view: View, node: Node, base: View, old: Node, replaced: list[str], led: dict[str, str]) -> None:
+    """Note the files whose places directories take, and which directories of `view` go where a symlink leads, as to a merged /bin."""
     if old.entry.kind == "l":
-        raise TreeError(f"cannot copy to non-directory: /{old.path}")
+        there = base.lookup(old.path)
+        if there is not None and there.is_dir:
+            led[node.path] = there.path
+            old = there
     if not old.is_dir:
-        yield f"/{old.path}"
+        replaced.append(f"/{old.path}")
         return
     for child in view.listdir(node.path):
         if child.is_dir and (below := base.get(join(old.path, child.name))) is not None:
-            yield from _in_the_way(view, child, base, below)
+            _in_the_way(view, child, base, below, replaced, led)
 
 
 def _move_layers(store: Store, base: View, src: Snapshot, dest: str, there: Node | None) -> Layers:
@@ -246,13 +231,15 @@ def _move_layers(store: Store, base: View, src: Snapshot, dest: str, there: Node
         return src.layers
     made = Entry("d", 0o755, mtime=View(src).root().entry.mtime)  # no clock: it is part of the memo's key
     above = [(p, _directory_entry(base, p, made)) for p in ix.parents(dest)]
-    return tuple(_moved(store, layer, dest, above, there.entry if there is not None else None) for layer in src.layers)
+    return tuple(_moved(store, layer, dest, above, there.entry if there is not None and not dest else None) for layer in src.layers)
 
 
 def _directory_entry(base: View, path: str, made: Entry) -> Entry:
     node = base.get(path)
     if node is not None and not node.is_dir:
-        raise TreeError(f"path {path} is a file, not a directory")
+        if node.entry.kind == "l":
+            return made
+        raise TreeError(f'cannot copy directory to non-directory "/{path}"')
     return node.entry._replace(opaque=False) if node is not None else made
 
 
@@ -284,16 +271,14 @@ def copy_file(
     owner: Owner = None,
     parents: Owner = None,
 ) -> Layers:
-    """Copy one file; onto a directory ("", ".", "/" or a trailing slash among them) it keeps its name. `parents` own what is made above."""
+    """Copy one file in the place of what is there; into a directory ("", ".", "/" or a trailing slash among them) under its own name.
+
+    `parents` own what is made above.
+    """
     view = View(src)
     node = view.file(src_path)
-    onto = _Onto(store, base)
-    place = onto.view.resolve(tidy(dest))
-    there = onto.view.get(place)
-    if dest.endswith("/") or (there is not None and there.is_dir):
-        place = onto.view.resolve(join(place, src_path.rstrip("/").rpartition("/")[2]))
-        if (there := onto.view.get(place)) is not None and there.is_dir:
-            raise TreeError(f"path {place} is a directory, not a file")
+    onto = Onto(store, base, copying=True)
+    place = onto.file_at(dest, src_path.rstrip("/").rpartition("/")[2])
     onto.above(place, parents)
     uid, gid = owner or (node.entry.uid, node.entry.gid)
     entry = node.entry._replace(uid=uid, gid=gid, mode=node.entry.mode if mode is None else mode & 0o7777)
@@ -302,7 +287,7 @@ def copy_file(
 
 
 def _rewritten(store: Store, base: Snapshot, nodes: Iterable[tuple[Node, Entry]]) -> Layers:
-    onto = _Onto(store, base)
+    onto = Onto(store, base)
     for node, entry in nodes:
         onto.above(node.path)
         add(store, onto.builder, node.path, onto.view, node, entry._replace(opaque=False))

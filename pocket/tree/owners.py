@@ -21,7 +21,7 @@ def resolve_owner(users: Snapshot | None, owner: str) -> tuple[int, int]:
     uid, own_gid = _user(users, user)
     if not colon:
         return uid, own_gid
-    return uid, _group(users, group)
+    return uid, _group(users, group) if group else 0
 
 
 def _user(users: Snapshot | None, name: str) -> tuple[int, int]:
@@ -32,7 +32,7 @@ def _user(users: Snapshot | None, name: str) -> tuple[int, int]:
     for fields in _rows(users, "etc/passwd", 4):
         if fields[0] == name:
             return _checked(fields[2]), _checked(fields[3])
-    raise TreeError(f"no such user: {name}")
+    raise TreeError(f"find uid: no such user: {name}")
 
 
 def _group(users: Snapshot | None, name: str) -> int:
@@ -41,7 +41,7 @@ def _group(users: Snapshot | None, name: str) -> int:
     for fields in _rows(users, "etc/group", 3):
         if fields[0] == name:
             return _checked(fields[2])
-    raise TreeError(f"no such group: {name}")
+    raise TreeError(f"find gid: no such group: {name}")
 
 
 def _rows(users: Snapshot | None, path: str, least: int) -> Iterator[list[str]]:

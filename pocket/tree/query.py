@@ -15,6 +15,7 @@ from pocket.tree.patterns import compile_pattern, one_pattern
 from pocket.tree.view import Node, View
 
 _TYPES = {"REGULAR_TYPE": "f", "DIRECTORY_TYPE": "d", "SYMLINK_TYPE": "l"}
+_BLOCK = 4096  # what most file systems say of a directory's size
 _SHOWN = {"f": "REGULAR", "d": "DIRECTORY", "l": "SYMLINK"}
 
 
@@ -89,7 +90,8 @@ def stat(view: View, path: str, *, follow: bool = True) -> Stat | None:
     node = view.lookup(path, follow=follow)
     if node is None:
         return None
-    return Stat(posixpath.basename(node.path), node.entry.size, node.entry.mode & 0o777, _SHOWN.get(node.entry.kind, "UNKNOWN"))
+    size = {"l": len(node.entry.target.encode("utf-8", "surrogateescape")), "d": _BLOCK}.get(node.entry.kind, node.entry.size)
+    return Stat(posixpath.basename(node.path), size, node.entry.mode & 0o777, _SHOWN.get(node.entry.kind, "UNKNOWN"))
 
 
 def find_up(view: View, root: str, name: str, start: str) -> str | None:

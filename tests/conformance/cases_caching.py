@@ -97,7 +97,7 @@ async def mounted_content_counts_not_where_it_comes_from(x: Ctx) -> Any:
     return [a == b, a == c]
 
 
-@case([True, True])
+@case([True, True], dagger=[True, False])
 async def identical_result_stops_the_rebuild(x: Ctx) -> Any:
     """See that a step which makes the same file again does not run the next one when the file is taken out."""
 
@@ -157,7 +157,7 @@ async def host_file_by_content(x: Ctx) -> Any:
     return [a == b, a == c]
 
 
-@case([False, True])
+@case([False, True], dagger=[False, False])
 async def mode_counts_and_unused_files_do_not(x: Ctx) -> Any:
     d = x.dag.directory().with_new_file("f", "x")
 

@@ -159,7 +159,7 @@ async def loopback_is_up(x: Ctx) -> Any:
     return await x.sh("ip addr show lo | grep -q 127.0.0.1 && echo lo").stdout()
 
 
-@case(fails("RE:not supported.*experimentalPrivilegedNesting.*"))
+@case(fails("RE:not supported.*experimentalPrivilegedNesting.*"), dagger="")
 async def nesting_is_refused_with_a_reason(x: Ctx) -> Any:
     return await x.base.with_exec(["true"], experimental_privileged_nesting=True).stdout()
 

@@ -7,6 +7,8 @@ import pytest
 from inprocess import Api
 from sessions import Failed, Step
 
+from pocket.gitrepo import Remote, latest_version
+
 GLOB: Step = ("glob", {"pattern": "**"})
 
 
@@ -56,7 +58,10 @@ async def test_refs(api: Api, repository: Path) -> None:
     assert await api(repo, "head", "commit") == head
     assert await api(repo, ("tag", {"name": "v1.10.0"}), "commit") == head
     assert await api(repo, ("tag", {"name": "v1.10.0"}), "ref") == "refs/tags/v1.10.0"
-    assert await api(repo, "latestVersion", "ref") == "refs/tags/v1.10.0"
+    assert await api(repo, "latestVersion", "ref") == "refs/tags/v2.0.0-rc1"
+    git(repository, "tag", "v2.0.0")
+    assert latest_version(Remote(str(repository))).name == "refs/tags/v2.0.0"
+    assert await api(repo, "head", "ref") == "refs/heads/main"
     assert await api(repo, ("commit", {"id": head}), "ref") == head
     ancestor = await api(
         repo, ("branch", {"name": "main"}), ("commonAncestor", {"other": await api(repo, ("branch", {"name": "side"}), "id")}), "commit"
@@ -103,8 +108,8 @@ async def test_a_path_of_the_host_and_a_directory_with_git(api: Api, repository:
 @pytest.mark.parametrize(
     ("steps", "message"),
     [
-        ([("branch", {"name": "none"}), "commit"], "does not contain ref none"),
-        ([("tag", {"name": "main"}), "commit"], "does not contain ref main"),
+        ([("branch", {"name": "none"}), "commit"], 'does not contain ref "refs/heads/none"'),
+        ([("tag", {"name": "main"}), "commit"], 'does not contain ref "refs/tags/main"'),
         ([("commit", {"id": "0" * 40}), "tree", "entries"], "git .* failed"),
     ],
 )

@@ -67,10 +67,11 @@ def asked(place: Path, image: Path) -> Iterator[PocketSession]:
 
 
 def tells(asked: PocketSession, text: str, what: str, advice: str) -> None:
-    """Ask, and find both sentences in the message."""
-    message = asked.error("{" + text + "}")["message"]
+    """Ask, and find both sentences: the second one beside the message where that is in the words of Dagger's engine."""
+    error = asked.error("{" + text + "}")
+    message, hint = error["message"], error.get("extensions", {}).get("hint", "")
     assert what in message
-    assert advice in message
+    assert advice in f"{message} {hint}"
     assert "\n" not in message
 
 
@@ -146,16 +147,16 @@ def test_a_gpu_that_is_missing(asked: PocketSession, field: str) -> None:
 
 
 @pytest.mark.parametrize(("text", "what", "advice"), [
-    ('secret(uri:"env://NOT_SET_ANYWHERE"){id}', "secret env var not found", "set it in the environment"),
-    ('secret(uri:"file:///nowhere"){id}', "failed to read secret file", "check the path"),
-    ('secret(uri:"cmd://exit 3"){id}', "secret command failed with exit code 3", "run it by hand"),
-    ('secret(uri:"vault://x"){id}', "not supported by pocket: secret provider 'vault'", "use a Dagger engine"),
+    ('secret(uri:"env://NOT_SET_ANYWHERE"){plaintext}', "secret env var not found", "set it in the environment"),
+    ('secret(uri:"file:///nowhere"){plaintext}', "failed to read secret file", "check the path"),
+    ('secret(uri:"cmd://exit 3"){plaintext}', 'failed to run secret command "exit 3": exit status 3', "run it by hand"),
+    ('secret(uri:"vault://x"){plaintext}', "not supported by pocket: secret provider 'vault'", "use a Dagger engine"),
     ("llm{id}", "not supported by pocket: Query.llm", "use a Dagger engine"),
     ('host{unixSocket(path:"/nowhere"){id}}', "/nowhere is not a socket", "check the path"),
     ('http(url:"ftp://x"){id}', "is not an http or https address", "write http://"),
     ('http(url:"http://127.0.0.1:1/x"){id}', "http: cannot fetch http://127.0.0.1:1/x", "check the network and the address"),
     ('git(url:"file:///nowhere"){branch(name:"main"){commit}}', "git ls-remote failed", "check the address, the ref and the credentials"),
-    ("directory{asGit{head{commit}}}", "the directory has no .git", "give the directory that holds it"),
+    ("directory{asGit{head{commit}}}", "git error: not a git repository", "give the directory that holds .git"),
 ])  # fmt: skip
 def test_things_that_are_not_there(asked: PocketSession, text: str, what: str, advice: str) -> None:
     tells(asked, text, what, advice)
@@ -169,7 +170,8 @@ def test_git_that_is_missing(tmp_path: Path, image: Path) -> None:
 
 def test_a_ref_that_is_missing(asked: PocketSession, tmp_path: Path) -> None:
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
-    tells(asked, f'git(url:"file://{tmp_path}"){{branch(name:"nope"){{commit}}}}', "repository does not contain ref nope", "git ls-remote")
+    text = f'git(url:"file://{tmp_path}"){{branch(name:"nope"){{commit}}}}'
+    tells(asked, text, 'repository does not contain ref "refs/heads/nope"', "git ls-remote")
 
 
 @pytest.mark.parametrize(("text", "message"), [

@@ -116,8 +116,8 @@ def test_a_user_cannot_write_what_is_roots(box: Box) -> None:
 @pytest.mark.parametrize(
     ("user", "message"),
     [
-        ("nobody-here", "unable to find user nobody-here: no matching entries in passwd file"),
-        ("app:nogroup-here", "unable to find group nogroup-here: no matching entries in group file"),
+        ("nobody-here", "get user: unable to find user nobody-here: no matching entries in passwd file"),
+        ("app:nogroup-here", "get user: unable to find group nogroup-here: no matching entries in group file"),
     ],
 )
 def test_an_unknown_user_is_an_error_of_the_engine(box: Box, user: str, message: str) -> None:
@@ -152,7 +152,7 @@ def test_redirect_of_stdin(box: Box) -> None:
 
 def test_redirect_into_a_missing_directory_fails_before_the_workdir_is_made(box: Box) -> None:
     done = box.run("pwd", redirect_stdout="out", cwd="/w")
-    assert (done.code, done.outcome.error) == (-1, "open /w/out: no such file or directory")
+    assert (done.code, done.outcome.error) == (-1, "open redirect stdout file: open /w/out: no such file or directory")
 
 
 def test_hostname(box: Box) -> None:

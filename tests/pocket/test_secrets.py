@@ -60,15 +60,15 @@ def test_variables_and_commands(secrets: Secrets, monkeypatch: pytest.MonkeyPatc
         ("plain", 'parse "plain": malformed id'),
         ("://x", "malformed id"),
         ("env://NO_SUCH_VARIABLE", 'secret env var not found: "NO_...'),
-        ("file:///no/such/file", "failed to read secret file '/no/such/file': No such file"),
-        ("cmd://echo why >&2; exit 4", "exit code 4"),
+        ("file:///no/such/file", 'failed to read secret file "/no/such/file": open /no/such/file: no such file'),
+        ("cmd://echo why >&2; exit 4", "exit status 4"),
         ("vault://x", "not supported by pocket"),
         ("nope://x", 'unsupported secret provider: "nope"'),
     ],
 )
 def test_what_cannot_be_had_is_said(secrets: Secrets, uri: str, message: str) -> None:
     with pytest.raises(PocketError) as caught:
-        secrets.declare(uri, None)
+        secrets.value(secrets.declare(uri, None))
     assert message in str(caught.value)
 
 

@@ -135,10 +135,12 @@ def test_copies_merge_and_the_last_one_wins(store: Store) -> None:
     assert read(d, "s/2") == "TWO"
 
 
-def test_an_existing_destination_keeps_its_attributes(store: Store) -> None:
+def test_an_existing_destination_takes_the_sources_attributes(store: Store) -> None:
     base = on(SCRATCH, ops.make_dir(store, SCRATCH, "d", 0o700))
+    base = on(base, ops.chown(store, base, "", (7, 7), recursive=False))
     d = on(base, ops.copy_tree(store, base, tree(store, x="1"), dest="d"))
-    assert entry(d, "d").mode == 0o700
+    assert entry(d, "d").mode == 0o755
+    assert entry(on(d, ops.copy_tree(store, d, tree(store, y="1"), dest="")), "").uid == 7  # the root of the tree keeps its own
     assert entry(on(base, ops.copy_tree(store, base, tree(store, x="1"), dest="new/er")), "new/er").mode == 0o755
 
 
@@ -161,9 +163,9 @@ def test_filters_and_subdirectories(store: Store) -> None:
 
 def test_owner_and_modes_of_copies(store: Store) -> None:
     src = tree(store, a__f="x")
-    d = Snapshot(ops.copy_tree(store, SCRATCH, src, dest="/o/p", owner=(1000, 50), mode=lambda _, directory: 0o711 if directory else 0o751))
+    d = Snapshot(ops.copy_tree(store, SCRATCH, src, dest="/o/p", owner=(1000, 50), parents=(7, 8), mode=lambda _, d: 0o711 if d else 0o751))
     assert [(e.uid, e.gid, e.mode) for e in (entry(d, p) for p in ("o", "o/p", "o/p/a", "o/p/a/f"))] == [
-        (1000, 50, 0o755),
+        (7, 8, 0o755),
         (1000, 50, 0o711),
         (1000, 50, 0o711),
         (1000, 50, 0o751),
@@ -186,15 +188,30 @@ def test_large_trees_move_layer_by_layer(store: Store, monkeypatch: pytest.Monke
     whole = on(base, again)
     assert content_key(View(whole), "srv/app") == content_key(View(more))
     assert ops.copy_tree(store, SCRATCH, src, dest="/") == src.layers
-    with pytest.raises(TreeError, match="path etc/x is a file"):
+    with pytest.raises(TreeError, match='cannot copy directory to non-directory "/etc/x"'):
         ops.copy_tree(store, base, src, dest="etc/x/y")
 
 
-def test_a_directory_does_not_take_the_place_of_a_link(store: Store) -> None:
-    base = tree(store, usr__bin__x="")
-    base = on(base, ops.symlink(store, base, "usr/bin", "bin"))
-    with pytest.raises(TreeError, match="cannot copy to non-directory: /bin"):
-        ops.copy_tree(store, base, tree(store, bin__tool=""), dest="/")
+def test_a_directory_goes_where_a_link_leads(store: Store) -> None:
+    base = tree(store, usr__bin__x="", file="")
+    for link, target in (("bin", "usr/bin"), ("nowhere", "none"), ("to", "file")):
+        base = on(base, ops.symlink(store, base, target, link))
+    d = on(base, ops.copy_tree(store, base, tree(store, bin__sub__tool="", nowhere__a="", to__b=""), dest="/"))
+    assert glob(d) == [
+        "bin", "file", "nowhere/", "nowhere/a", "to/", "to/b", "usr/", "usr/bin/", "usr/bin/sub/", "usr/bin/sub/tool", "usr/bin/x",
+    ]  # fmt: skip
+
+
+def test_what_is_copied_takes_the_place_of_what_is_there(store: Store) -> None:
+    src = tree(store, f="new", d__f="deep")
+    base = tree(store, old="old", d__f__x="")
+    base = on(base, ops.symlink(store, base, "old", "link"))
+    base = on(base, ops.symlink(store, base, "none", "dangling"))
+    d = on(base, ops.copy_file(store, base, src, "f", dest="link"))
+    d = on(d, ops.copy_file(store, d, src, "f", dest="dangling/f"))
+    d = on(d, ops.new_file(store, d, "d", b"in it", 0o644))
+    d = on(d, ops.copy_tree(store, d, src, src_path="d", dest="d"))
+    assert [read(d, p) for p in ("old", "link", "dangling/f", "d/d", "d/f")] == ["old", "new", "new", "in it", "deep"]
 
 
 def test_copying_files(store: Store) -> None:
@@ -268,7 +285,7 @@ def test_entries_globs_and_kinds(store: Store) -> None:
     assert [query.exists(view, p) for p in ("a.py", "no", "dangling", "sub/../a.py")] == [True, False, False, True]
     assert query.exists(view, "dangling", "SYMLINK_TYPE", follow=False)
     assert not query.exists(view, "a.py", "DIRECTORY_TYPE")
-    assert query.stat(view, "sub") == query.Stat("sub", 0, 0o755, "DIRECTORY")
+    assert query.stat(view, "sub") == query.Stat("sub", 4096, 0o755, "DIRECTORY")
     assert query.find_up(view, "", "a.py", "sub/deep") == "a.py"
     assert query.find_up(view, "", "none", "sub") is None
     with pytest.raises(TreeError, match=r"^nope: no such file or directory$"):

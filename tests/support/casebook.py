@@ -36,23 +36,28 @@ Run = Callable[[Ctx], Awaitable[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A case and its answers: `rootless` is the answer of an ordinary user, `single_uid` where there is only one user id to give."""
+    """A case and its answers.
+
+    `rootless` is the answer of an ordinary user, `single_uid` where there is only one user id to give, `dagger` that of Dagger's own
+    engine (which tests then take for any engine that the environment names) where pocket differs on purpose.
+    """
 
     run: Run
     expected: Any
     rootless: Any
     single_uid: Any
+    dagger: Any
 
     def answer(self, tier: str) -> Any:
         """Give what an engine of a tier must answer."""
-        return {"single-uid": self.single_uid, "subuid": self.rootless}.get(tier, self.expected)
+        return {"single-uid": self.single_uid, "subuid": self.rootless, "named": self.dagger}.get(tier, self.expected)
 
 
 CASES: dict[str, Case] = {}
 _SAME = object()
 
 
-def case(expected: Any, *, rootless: Any = _SAME, single_uid: Any = _SAME) -> Callable[[Run], Run]:
+def case(expected: Any, *, rootless: Any = _SAME, single_uid: Any = _SAME, dagger: Any = _SAME) -> Callable[[Run], Run]:
     """Enter a function into the book under its name, with the answer it must give."""
 
     def enter(run: Run) -> Run:
@@ -60,7 +65,8 @@ def case(expected: Any, *, rootless: Any = _SAME, single_uid: Any = _SAME) -> Ca
             raise ValueError(f"two cases are called {run.__name__}")
         right = _wrapped(expected)
         ordinary = right if rootless is _SAME else _wrapped(rootless)
-        CASES[run.__name__] = Case(run, right, ordinary, ordinary if single_uid is _SAME else _wrapped(single_uid))
+        alone = ordinary if single_uid is _SAME else _wrapped(single_uid)
+        CASES[run.__name__] = Case(run, right, ordinary, alone, right if dagger is _SAME else _wrapped(dagger))
         return run
 
     return enter
