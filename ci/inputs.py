@@ -170,13 +170,18 @@ def inputs_of(
     engine: str,
     base: str,
     change: Sequence[str] = (),
+    earlier: Sequence[tuple[str, str]] = (),
 ) -> Inputs:
-    """Return the inputs of a stage; `needs` holds the identities of the results that it needs, `change` the files of the change."""
+    """Return the inputs of a stage; `needs` holds the identities of the results that it needs, `change` the files of the change, and
+    `earlier` what its commits held besides.
+    """
     spec = stage.inputs(config)
     # Which secrets a stage gets counts; their values are in no key.
     secrets = sorted(name for name, secret in config.secrets.items() if stage.name in secret.stages)
     return Inputs(
-        files=digests.of(spec.files, spec.exclude) | (digests.named(change) if spec.change else {}),
+        files=digests.of(spec.files, spec.exclude)
+        | (digests.named(change) if spec.change else {})
+        | {f"{name}@{blob[:10]}": blob for name, blob in earlier},
         config={key: _at(config, key) for key in spec.config} | ({"secrets": secrets} if secrets else {}),
         needs={name: digest_of(needs[name]) for name in stage.needs},
         facts={name: dehydrate(getattr(facts, name)) for name in spec.facts},

@@ -95,16 +95,22 @@ class Schedule:
             needs=self.identities,
             engine=self.engine.identity(self._code.engine() if self.engine.kind == "pocket" else ""),
             base=self.base.identity if self.base else "",
-            change=self._change() if stage.inputs(self.config).change else (),
+            **(self._change() if stage.inputs(self.config).change else {}),
         )
 
-    def _change(self) -> tuple[str, ...]:
-        """Name the files of the change that are no documentation: like policy, this lets nothing run for a document alone."""
+    def _change(self) -> dict[str, Any]:
+        """Name what of the change is no documentation: like policy, this lets nothing run for a document alone."""
         from ci.change import change_of
         from ci.policy import is_documentation
 
-        files = change_of(self.root, self.config, self.facts).files
-        return tuple(name for name in files if not is_documentation(self.config, name, self.stages))
+        change = change_of(self.root, self.config, self.facts)
+        counts = {
+            name for name in (*change.files, *(name for name, _ in change.earlier)) if not is_documentation(self.config, name, self.stages)
+        }
+        return {
+            "change": tuple(name for name in change.files if name in counts),
+            "earlier": tuple(one for one in change.earlier if one[0] in counts),
+        }
 
     def look_up(self, stage: Stage) -> Verdict:
         """Say whether a stage whose needs are done can be reused."""

@@ -316,6 +316,38 @@ class TestStage:
         assert str(failure.value) == "1 finding (1 high)"
         assert "configs/scan-baseline.json" in failure.value.hint
 
+    async def test_a_secret_that_the_change_added_and_removed_again_blocks(self, scanned: _Scan) -> None:
+        """Also in a document, and also when it was taken out of a file that is still there."""
+        _git(scanned.root, "checkout", "--quiet", "-b", "topic")
+        for text in (f"KEY={AWS}\n", "KEY=\n", f"TOKEN={GITHUB}\n"):
+            (scanned.root / "deploy.sh").write_text(text)
+            (scanned.root / "docs.md").write_text(text)
+            _git(scanned.root, "add", "--all")
+            _git(scanned.root, "commit", "--quiet", "--message=more")
+        (scanned.root / "docs.md").unlink()
+        with pytest.raises(StageFailed) as failure:
+            await scanned.run()
+        found = [(found.file, found.name, "a commit of this change" in found.message) for found in failure.value.findings]
+        assert sorted(found) == [
+            ("deploy.sh", "secret:AWS Access Key", True),
+            ("deploy.sh", "secret:GitHub Token", False),
+            ("docs.md", "secret:AWS Access Key", True),
+            ("docs.md", "secret:GitHub Token", True),
+        ]
+
+    def test_what_commits_held_is_in_the_key(self, repository: Path) -> None:
+        _git(repository, "checkout", "--quiet", "-b", "topic")
+        before = change_of(repository, _config(repository), collect(repository, {}))
+        for text in ("one", "two", "one"):
+            (repository / "new.txt").write_text(text)
+            _git(repository, "add", "--all")
+            _git(repository, "commit", "--quiet", "--message=more")
+        (repository / "new.txt").unlink()
+        _git(repository, "commit", "--quiet", "--all", "--message=less")
+        after = change_of(repository, _config(repository), collect(repository, {}))
+        assert (before.files, before.earlier, after.files) == ((), (), ())
+        assert [name for name, _ in after.earlier] == ["new.txt", "new.txt"]
+
     async def test_the_same_file_in_the_image_is_one_finding(self, scanned: _Scan) -> None:
         """And one that only the image holds is another."""
         source = f'KEY = "{AWS}"\n'

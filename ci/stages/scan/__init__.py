@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from ci.change import change_of
+from ci.change import Change, change_of
 from ci.paths import write_atomically
 from ci.stage import Context, Finding, InfraError, StageFailed, StageResult
 from ci.stages.scan import baseline
@@ -52,7 +52,7 @@ async def run(ctx: Context, needs: Mapping[str, Any]) -> Result:
     scan = ctx.config.scan
     accepted = baseline.read(ctx.root / scan.baseline, scan.baseline)
     change = change_of(ctx.root, ctx.config, ctx.facts)
-    report = await _looked(job_of(ctx, needs["build"].digest, change.files))
+    report = await _looked(job_of(ctx, needs["build"].digest, change))
     fresh, old, unused = baseline.split([Found(**one) for one in report["found"]], accepted)
     fresh.sort(key=lambda one: (-SEVERITIES.index(one.severity), one.file, one.line))
     # No base is known, or only a part was looked at: then an entry may well have something to match elsewhere.
@@ -85,15 +85,16 @@ async def run(ctx: Context, needs: Mapping[str, Any]) -> Result:
     )
 
 
-def job_of(ctx: Context, image: str, files: Sequence[str]) -> dict[str, Any]:
-    """Describe what the program shall look at; `files` are those of the change."""
+def job_of(ctx: Context, image: str, change: Change) -> dict[str, Any]:
+    """Describe what the program shall look at."""
     config, scan = ctx.config, ctx.config.scan
     prefix = "" if config.subject.path in {"", "."} else config.subject.path.rstrip("/") + "/"
     cache = ctx.cache / "scan"
     cache.mkdir(parents=True, exist_ok=True)
     return {
         "root": str(ctx.root),
-        "files": [name for name in files if name != scan.baseline],
+        "files": [name for name in change.files if name != scan.baseline],
+        "earlier": [one for one in change.earlier if one[0] != scan.baseline],
         "source": prefix + config.subject.source,
         "archive": str(ctx.artifacts(image)),
         "places": {config.build.workdir.rstrip("/"): prefix.rstrip("/")},

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import tempfile
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,6 +23,8 @@ from ci.stages.scan import advisories, code, image, licences
 from ci.stages.scan.leaks import LARGEST, Detectors
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ci.stages.scan.found import Found
 
 _REMEMBERED = 20_000
@@ -35,6 +38,8 @@ class Job:
     """The repository root, absolute."""
     files: tuple[str, ...]
     """Files of the change."""
+    earlier: tuple[tuple[str, str], ...]
+    """Path and git blob of what commits of the change held besides."""
     source: str
     """The subject's code."""
     archive: str
@@ -98,6 +103,8 @@ def _secrets(job: Job, root: Path, lines: dict[str, tuple[str, int]], report: Re
         changed = [name for name in job.files if not matches(name, job.exclude)]
         for name in changed:
             report.found += detectors.look(name, _content(root / name))
+        known = {(one.file, one.key) for one in report.found}
+        report.found += [one for one in _committed(job, root, detectors) if (one.file, one.key) not in known]
         contents = image.look(Path(job.archive), detectors, lambda digest: image.Memory(memory / f"{digest.replace(':', '-')}.json"))
         _remember(kept, detectors.seen)
     report.counts |= {"files": len(changed), "image files": contents.files}
@@ -110,6 +117,22 @@ def _secrets(job: Job, root: Path, lines: dict[str, tuple[str, int]], report: Re
     packages = {package.name: package for package in contents.packages if package.name in lines}
     report.counts["packages"] = len(packages)
     report.found += licences.look(packages.values(), job.lock, lines, allow=job.allow, deny=job.deny)
+
+
+def _committed(job: Job, root: Path, detectors: Detectors) -> Iterator[Found]:
+    """Give what commits of the change hold and the files do not: it stays in the history when it is taken out of a file."""
+    from dataclasses import replace
+
+    told = set()
+    for name, blob in job.earlier:
+        if matches(name, job.exclude):
+            continue
+        command = ["git", "-C", str(root), "cat-file", "blob", blob]
+        done = subprocess.run(command, capture_output=True, check=False, stdin=subprocess.DEVNULL)
+        for one in detectors.look(name, done.stdout) if done.returncode == 0 else []:
+            if (name, one.key) not in told:
+                told.add((name, one.key))
+                yield replace(one, message=f"{one.message} (a commit of this change holds it, as {blob[:10]}: have it replaced)")
 
 
 def _advisories(asked: Future[list[Found]] | None, report: Report, why: str) -> None:
