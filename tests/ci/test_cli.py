@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from pipelines import Pipeline, commits
 
+from ci.cli import parser
 from ci.commands import COMMANDS
 
 SLOW = {"anyio", "asyncio", "dagger", "httpx", "opentelemetry", "pydantic", "rich", "yaml"}
@@ -60,6 +62,42 @@ def test_what_asks_for_words_only_imports_nothing_slow(root: Path, arguments: tu
 def test_the_second_time_plan_validate_and_why_import_nothing_slow(root: Path, arguments: tuple[str, ...]) -> None:
     assert ci(root, "validate").returncode == 0
     assert imported(root, *arguments) & SLOW == set()
+
+
+@pytest.mark.parametrize("command", ["plan", "validate", "graph", "stages"])
+def test_git_is_asked_once(root: Path, tmp_path: Path, command: str) -> None:
+    assert ci(root, "validate").returncode == 0
+    said = tmp_path / "git.log"
+    shim = tmp_path / "bin" / "git"
+    shim.parent.mkdir()
+    shim.write_text(f'#!/bin/sh\necho "$*" >> "{said}"\nexec "{shutil.which("git")}" "$@"\n')
+    shim.chmod(0o755)
+    assert ci(root, command, PATH=f"{shim.parent}:{os.environ['PATH']}").returncode == 0
+    (asked,) = said.read_text().splitlines()
+    assert " status " in asked
+
+
+def test_git_is_not_left_behind_where_the_configuration_is_wrong(root: Path, tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    shim = tmp_path / "bin" / "git"
+    shim.parent.mkdir()
+    shim.write_text(f'#!/bin/sh\necho $$ > "{pid}.part"\nmv "{pid}.part" "{pid}"\nexec sleep 600\n')
+    shim.chmod(0o755)
+    config = root / "configs" / "pipeline.yaml"
+    config.write_text(config.read_text() + "tset: {}\n")
+    assert ci(root, "plan", PATH=f"{shim.parent}:{os.environ['PATH']}").returncode == 2
+    # It was killed before it began, or while it slept.
+    assert not pid.exists() or not Path(f"/proc/{pid.read_text().strip()}").exists()
+
+
+@pytest.mark.parametrize("words", [("run", "--nonsense"), ("plan", "--only"), ("run", "-h"), ("nonsense",)])
+def test_the_parser_of_one_command_says_what_that_of_all_says(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    said = []
+    for alone in (False, True):
+        with pytest.raises(SystemExit) as stop:
+            parser(words[0], alone=alone).parse_args(list(words))
+        said.append((stop.value.code, capsys.readouterr()))
+    assert said[0] == said[1]
 
 
 def test_plan_shows_each_stage_and_json_holds_the_same(root: Path) -> None:

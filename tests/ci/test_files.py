@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ci.files import Digests, digest_of
+from ci.files import Digests, digest_of, matches
 
 FILES = ("src/a.py", "src/deep/b.py", "src/deep/c.txt", "evals/x.jsonl", "evals/images/1.png", "top.toml")
 
@@ -100,3 +100,29 @@ def test_a_damaged_or_unwritable_cache_costs_nothing_but_time(root: Path, tmp_pa
 @given(st.dictionaries(st.text(), st.integers() | st.text()))
 def test_the_order_of_a_mapping_does_not_change_its_digest(value: dict[str, object]) -> None:
     assert digest_of(value) == digest_of(dict(reversed(value.items())))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("docs", {"docs", "docs/a.md", "docs/more/b.md"}),
+        ("./docs/", {"docs", "docs/a.md", "docs/more/b.md"}),
+        ("docs/a.md", {"docs/a.md"}),
+        ("docs/*.md", {"docs/a.md"}),
+        ("**/*.md", {"docs/a.md", "docs/more/b.md", "README.md"}),
+        (".", {"docs", "docs/a.md", "docs/more/b.md", "README.md", "documents"}),
+        ("/", set()),
+    ],
+)
+def test_plain_paths_and_patterns_match_alike(pattern: str, names: set[str]) -> None:
+    every = ("docs", "docs/a.md", "docs/more/b.md", "README.md", "documents")
+    assert {name for name in every if matches(name, (pattern,))} == names
+    assert {name for name in every if matches(name, ("nothing", "no*", pattern))} == names
+    assert not matches("docs", ())
+
+
+def test_named_files_that_are_gone_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("a")
+    (tmp_path / "link").symlink_to("nowhere")
+    digests = Digests(tmp_path, None)
+    assert set(digests.named(["a", "link", "gone", "a/below"])) == {"a", "link"}

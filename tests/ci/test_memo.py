@@ -5,7 +5,7 @@ import pytest
 from pipelines import CONFIG, Pipeline, passing, statuses
 
 from ci.inputs import Inputs
-from ci.memo import Entry, Memo, digests_of
+from ci.memo import Entry, Memo, digests_of, read_entry
 from ci.stage import Base
 
 INPUTS = Inputs(files={"a.py": "1"})
@@ -44,6 +44,14 @@ def test_what_was_put_is_found_under_its_key_only(memo: Memo, files: Path) -> No
     assert memo.find("test", kept.key) == kept
     assert memo.find("build", kept.key) is None
     assert memo.find("test", "0" * 64) is None
+
+
+def test_what_a_run_leaves_behind_is_what_lies_in_the_memo(memo: Memo, files: Path, tmp_path: Path) -> None:
+    kept = entry(artifacts=digests_of(["junit.xml"], files))
+    memo.leave(kept, tmp_path / "before" / "test.json")  # resumed from elsewhere: not in this memo
+    memo.put(kept, files, {})
+    memo.leave(kept, tmp_path / "after" / "test.json")
+    assert read_entry(tmp_path / "before" / "test.json") == kept == read_entry(tmp_path / "after" / "test.json")
 
 
 def test_files_come_back_also_after_their_run_is_gone(memo: Memo, files: Path, tmp_path: Path) -> None:

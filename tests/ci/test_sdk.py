@@ -28,6 +28,13 @@ for value, kind in (("x", str), (3, int), (True, bool), (["a"], list[str]), ("AN
     assert made.structure(value, kind) == original.structure(value, kind)
 found = made.structure([{"_name": "HOME", "_value": "/"}], list[dagger.EnvVariable])
 assert isinstance(found[0], dagger.EnvVariable)
+import ssl, dagger.client._session as session
+transport = session.TelemetryTransport()
+assert isinstance(transport, session.TelemetryTransport.func)
+assert transport._pool._ssl_context.get_ca_certs() == [] and transport._pool._ssl_context.verify_mode is ssl.CERT_REQUIRED
+assert "httpx._main" not in sys.modules and "click" not in sys.modules
+import httpx, httpx._main
+assert httpx._main.main is not httpx.main
 print("as before")
 """
 

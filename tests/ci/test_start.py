@@ -22,7 +22,10 @@ pipeline = Warm(Path(sys.argv[1]), Path(sys.argv[2]))
 pipeline.add("validate", passing(), files=("service",))
 pipeline.add("build", passing(), needs=("validate",))
 record = execute(pipeline.request(), choose(sys.stdout, {}, quiet=False))
-slow = {"anyio", "asyncio", "dagger", "httpx", "opentelemetry", "pocket", "pydantic", "rich", "yaml"}
+slow = {
+    "anyio", "asyncio", "bandit", "dagger", "detect_secrets", "http", "httpx", "logging", "opentelemetry", "pocket", "pydantic",
+    "rich", "socket", "ssl", "yaml",
+}
 print("imported:", sorted(slow & {name.partition(".")[0] for name in sys.modules}), [entry.status for entry in record.stages.values()])
 """
 
