@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ci.errors import InfraError
 from ci.scrub import Scrubber, Stream
-from ci.sdk import load
+from ci.sdk import begin_loading, load
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -187,6 +187,7 @@ class Session:
 
         async with contextlib.AsyncExitStack() as stack:
             given = self.choice.kind == "session"
+            begin_loading()  # while the engine's process starts
             params = {} if given or not self.choice.cli else await stack.enter_async_context(self._spawned())
             # Importing the SDK takes a second; the screen stays alive meanwhile.
             sdk = await anyio.to_thread.run_sync(load)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from contextlib import suppress
 from functools import cache, partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
@@ -37,6 +38,16 @@ def load() -> Any:
             beartype.beartype = checking
         _lighten()
         return sdk
+
+
+def begin_loading() -> None:
+    """Import the SDK in a thread of its own; what goes wrong there, `load` says when it is called."""
+
+    def quietly() -> None:
+        with suppress(Exception):
+            load()
+
+    threading.Thread(target=quietly, name="sdk", daemon=True).start()
 
 
 def _lighten() -> None:
