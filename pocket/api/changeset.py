@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from pocket.tree.query import Changes
 
 
+_SIDES = ("ours", "base", "theirs")
+
+
 @dataclass(frozen=True, slots=True)
 class Changeset:
     """Two directories; the paths that differ are found when they are asked for."""
@@ -129,15 +132,55 @@ async def with_changesets(e: Engine, c: Changeset, changes: list[Obj], on_confli
 
 
 async def _merged(e: Engine, c: Changeset, other: Changeset, on_conflict: str) -> Changeset:
-    if not on_conflict.startswith("FAIL"):
-        raise PocketError(f"not supported by pocket: onConflict {on_conflict} — use a Dagger engine")
+    """Join two changes of one directory; files that both wrote are merged by lines, as git does it."""
     mine, theirs = await paths(e, c), await paths(e, other)
-    both = {p for group in mine for p in group} & {p for group in theirs for p in group}
-    both = {p for p in both if not p.endswith("/")} - (set(mine.removed) & set(theirs.removed))
-    if both:
-        raise PocketError(f"conflicting changes: {', '.join(sorted(both))}", hint="apply one of them first")
-    joint = edit("copy_tree", ref_of(c.before), edits.copy_tree, other.before, src_path=other.before.path, dest="")
-    return Changeset(Tree(joint), await _applied(e, await _applied(e, Tree(joint), c), other))
+    my_files, their_files = ({p for p in (*g.added, *g.modified) if not p.endswith("/")} for g in (mine, theirs))
+    both = my_files & their_files
+    torn = (my_files & set(theirs.removed)) | (their_files & set(mine.removed))
+    if torn and on_conflict.startswith("FAIL"):
+        raise PocketError(f"conflicting changes: {', '.join(sorted(torn))}: modified by one, removed by the other")
+    if both and on_conflict == "FAIL_EARLY":
+        raise PocketError(f"conflicting changes: {', '.join(sorted(both))}")
+    joint = Tree(edit("copy_tree", ref_of(c.before), edits.copy_tree, other.before, src_path=other.before.path, dest=""))
+    first, last = (other, c) if on_conflict == "PREFER_OURS" else (c, other)
+    after = await _applied(e, await _applied(e, joint, first), last)
+    if on_conflict == "LEAVE_CONFLICT_MARKERS":
+        for path in torn:  # what was written stays
+            writer = c.after if path in my_files else other.after
+            source = Leaf(writer.ref, posixpath.join(writer.path, path))
+            after = Tree(edit("copy_file", after.ref, edits.copy_file, source, src_path=source.path, basename="", dest=path))
+    for path in sorted(both):
+        text = await _merged_file(e, path, (c.after, joint, other.after), on_conflict)
+        if text is not None:
+            after = Tree(edit("rewrite_file", after.ref, edits.rewrite_file, path=f"/{path}", text=text, mode=0))
+    return Changeset(joint, after)
+
+
+async def _merged_file(e: Engine, path: str, trees: tuple[Tree, Tree, Tree], on_conflict: str) -> str | None:
+    """Give a file with the changes of both sides; None where the last one's does (no text, or the same on both sides)."""
+    work: Path = e.store.tmp()
+    contents = []
+    for name, tree in zip(_SIDES, trees, strict=True):
+        v = await view(e, tree)
+        node = v.lookup(posixpath.join(tree.path, path), follow=False)
+        contents.append(v.read(node) if node is not None and node.entry.kind == "f" else b"")
+        (work / name).write_bytes(contents[-1])
+    if contents[0] == contents[2]:
+        return None
+    option = {"PREFER_OURS": ["--ours"], "PREFER_THEIRS": ["--theirs"]}.get(on_conflict, [])
+    done = await e.blocking(_git_merge, work, option)
+    await e.blocking(disk.remove_tree, work)
+    if done.returncode and (on_conflict == "FAIL" or (done.returncode > 127 and not option)):
+        raise PocketError(f"conflicting changes: {path}: CONFLICT (content): Merge conflict in {path}")
+    return None if done.returncode > 127 else done.stdout.decode("utf-8", "surrogateescape")
+
+
+def _git_merge(work: Path, option: list[str]) -> subprocess.CompletedProcess[bytes]:
+    labels = ["-L", "HEAD", "-L", "base", "-L", "theirs"]
+    try:
+        return subprocess.run(["git", "merge-file", "-p", *labels, *option, *_SIDES], cwd=work, capture_output=True, check=False)
+    except FileNotFoundError as e:
+        raise PocketError("cannot merge changes: git is not installed", hint="install git") from e
 
 
 @field("Changeset", "asPatch")

@@ -98,5 +98,33 @@ async def test_change_sets_are_joined_unless_they_meet(api: Api, change: tuple[S
     )
     with pytest.raises(Failed, match="conflicting changes: mod"):
         await api(*change, ("withChangeset", {"changes": clash}), "addedPaths")
-    with pytest.raises(Failed, match="not supported by pocket: onConflict"):
-        await api(*change, ("withChangeset", {"changes": more, "onConflict": Enum("PREFER_OURS")}), "addedPaths")
+    mine = await api(*change, "after", ("file", {"path": "mod"}), "contents")
+    for side, kept in (("PREFER_OURS", mine), ("PREFER_THEIRS", "x")):
+        merged: tuple[Step, ...] = (*change, ("withChangeset", {"changes": clash, "onConflict": Enum(side)}))
+        assert await api(*merged, "after", ("file", {"path": "mod"}), "contents") == kept
+    with pytest.raises(Failed, match=r"conflicting changes: mod$"):
+        await api(*change, ("withChangeset", {"changes": clash, "onConflict": Enum("FAIL_EARLY")}), "addedPaths")
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "how", "text"),
+    [
+        ("A\nb\nc\n", "a\nb\nC\n", "FAIL", "A\nb\nC\n"),
+        ("A\nb\nc\n", "A\nb\nc\n", "FAIL", "A\nb\nc\n"),
+        ("A\nb\nc\n", "X\nb\nC\n", "PREFER_OURS", "A\nb\nC\n"),
+        ("A\nb\nc\n", "X\nb\nC\n", "PREFER_THEIRS", "X\nb\nC\n"),
+        ("A\nb\nc\n", "X\nb\nc\n", "LEAVE_CONFLICT_MARKERS", "<<<<<<< HEAD\nA\n=======\nX\n>>>>>>> theirs\nb\nc\n"),
+        ("A\nb\nc\n", None, "PREFER_OURS", "A\nb\nc\n"),
+        ("A\nb\nc\n", None, "LEAVE_CONFLICT_MARKERS", "A\nb\nc\n"),
+    ],
+)
+async def test_lines_of_both_sides(api: Api, ours: str, theirs: str | None, how: str, text: str) -> None:
+    base = await tree(api, {"d/f": "a\nb\nc\n"})
+
+    async def changed(contents: str | None) -> str:
+        gone, new = ("withoutFile", {"path": "d/f"}), ("withNewFile", {"path": "d/f", "contents": contents})
+        return str(await api(("loadDirectoryFromID", {"id": base}), gone if contents is None else new, ("changes", {"from": base}), "id"))
+
+    one, other = await changed(ours), await changed(theirs)
+    joined = ("withChangeset", {"changes": other, "onConflict": Enum(how)})
+    assert await api(("loadChangesetFromID", {"id": one}), joined, "after", ("file", {"path": "d/f"}), "contents") == text
