@@ -45,6 +45,7 @@ COMMANDS = (
     Command("validate", "check the configuration"),
     Command("why", "say why a stage would run, or ran, again"),
     Command("report", "write a run's page, report.html"),
+    Command("scan", "show what the last scan found, and accept it"),
     Command("history", "list the last runs"),
     Command("stages", "list the stages"),
     Command("config", "print the configuration, or its JSON Schema"),

@@ -7,13 +7,14 @@ named, so that the file does not grow old unread.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from ci.errors import UsageError
+from ci.paths import write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from ci.stages.scan.found import Found
@@ -57,6 +58,30 @@ def read(path: Path, name: str) -> list[Accepted]:
             )
         accepted.append(Accepted(*(entry[field] for field in _FIELDS)))
     return accepted
+
+
+def update(
+    path: Path, name: str, *, found: Sequence[Mapping[str, Any]], accepted: Sequence[Mapping[str, Any]], unused: Sequence[str], reason: str
+) -> tuple[int, int]:
+    """Add findings with a reason, and drop entries that a scan of all files named as matching nothing; returns how many of each.
+
+    Raises:
+        UsageError: findings are to be added without a reason, or the file is not of the documented form.
+
+    """
+    entries = read(path, name)
+    why = " ".join(reason.split())
+    if found and not why:
+        raise UsageError("what is accepted has a reason", hint='scan --update-baseline --reason "a key of the tests, which opens nothing"')
+    matched = {(one["rule"], one["file"], one["key"]) for one in accepted}
+    kept = [one for one in entries if (one.rule, one.file, one.key) in matched or f"{one.rule} in {one.file}" not in unused]
+    known = {(one.rule, one.file, one.key) for one in kept}
+    fresh = dict.fromkeys((one["rule"], one["file"], one["key"]) for one in found)
+    added = [Accepted(*identity, why) for identity in fresh if identity not in known]
+    # One entry a line, where it stood: that is what people review.
+    lines = ",\n".join(f"  {json.dumps(asdict(one), ensure_ascii=False)}" for one in [*kept, *added])
+    write_atomically(path, f'{{\n "schema": 1,\n "accepted": [\n{lines}\n ]\n}}\n'.encode())
+    return len(added), len(entries) - len(kept)
 
 
 def split(found: Iterable[Found], accepted: Iterable[Accepted]) -> tuple[list[Found], list[Found], list[Accepted]]:
