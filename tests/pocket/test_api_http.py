@@ -96,7 +96,7 @@ async def test_the_secret_is_sent_and_not_said(api: Api, site: Site) -> None:
     assert site.asked[-1]["authorization"] == "Bearer hidden-token"
     with pytest.raises(Failed) as caught:
         await api(("http", {"url": site.url("/missing"), "authHeader": secret}), "contents")
-    assert "answered 404" in str(caught.value)
+    assert "invalid response status 404" in str(caught.value)
     assert "hidden-token" not in str(caught.value) + str(caught.value.extensions)
 
 
