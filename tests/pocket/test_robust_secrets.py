@@ -22,7 +22,7 @@ from registries import real_registry
 
 USES = ("variable", "file", "build", "registry", "web", "token", "header", "plain", "signing")
 CANARIES = {use: f"canary-{use}-7f3a9c51d2e84b06" for use in USES}
-HTPASSWD = "user:$2b$05$abcdefghijklmnopqrstuurJpuKi2Ia/exeqc68atgZroQUWEHvd2\n"  # bcrypt of the registry's canary
+LOGINS = "user:$2b$05$abcdefghijklmnopqrstuurJpuKi2Ia/exeqc68atgZroQUWEHvd2\n"  # bcrypt of the registry's canary
 DOCKERFILE = f"""FROM {IMAGE}
 RUN --mount=type=secret,id=build cat /run/secrets/build && cat /run/secrets/build >&2 && [ $(wc -c < /run/secrets/build) = 29 ]
 RUN --mount=type=secret,id=build,env=BUILD [ "${{#BUILD}}" = 29 ] && echo $BUILD
@@ -210,7 +210,7 @@ def test_no_secret_is_an_argument_of_a_process(left: Left) -> None:
 
 def test_the_password_of_a_registry_that_takes_it_is_nowhere(tmp_path: Path) -> None:
     """An image is pushed, and pulled by another session whose cache is empty."""
-    with real_registry(tmp_path / "registry", htpasswd=HTPASSWD) as address, OtlpReceiver() as receiver:
+    with real_registry(tmp_path / "registry", htpasswd=LOGINS) as address, OtlpReceiver() as receiver:
         for name, work in (
             ("push", f'from(address:"{IMAGE}"){{withNewFile(path:"/made",contents:"x"){{publish(address:"{address}/x:1")}}}}'),
             ("pull", f'from(address:"{address}/x:1"){{file(path:"/made"){{contents}}}}'),
