@@ -6,6 +6,7 @@ shallow clone, no event file) is empty or None, never guessed.
 
 from __future__ import annotations
 
+import os
 import subprocess
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 # No lock is taken for a refreshed index: two runs in one tree must not meet there.
 _GIT = ("git", "--no-optional-locks")
+_READ_BY_GIT = {"HOME", "LANG", "LD_LIBRARY_PATH", "PATH", "TMPDIR", "XDG_CONFIG_HOME"}  # and by what a filter of its configuration starts
 Host = Literal["local", "github", "gitlab"]
 Event = Literal["local", "push", "pull_request", "tag", "schedule", "manual"]
 
@@ -78,10 +80,15 @@ def collect(root: Path, environ: Mapping[str, str], status: Status | None = None
     return with_changes(root, facts) if facts.event == "pull_request" and facts.base_branch else facts
 
 
+def _environment() -> dict[str, str]:
+    """Give what git itself reads: it is asked before the configuration says which variables are secrets."""
+    return {name: value for name, value in os.environ.items() if name in _READ_BY_GIT or name.startswith(("GIT_", "LC_"))}
+
+
 def git(root: Path, *arguments: str) -> str | None:
     """Return what git says, or None when there is no git, no repository, or no such thing in it."""
     try:
-        done = subprocess.run([*_GIT, "-C", str(root), *arguments], capture_output=True, check=True)
+        done = subprocess.run([*_GIT, "-C", str(root), *arguments], env=_environment(), capture_output=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
     return done.stdout.decode(errors="surrogateescape")
@@ -92,7 +99,7 @@ def asking(root: Path) -> Iterator[Status]:
     """Ask git for the state of the working tree, and give what waits for the answer: on other cores, git looks at files meanwhile."""
     command = [*_GIT, "-C", str(root), "status", "--porcelain=v2", "--branch", "-z", "--untracked-files=normal"]
     try:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(command, env=_environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     except OSError:
         yield lambda: None
         return

@@ -67,9 +67,21 @@ def repository(tmp_path: Path) -> Path:
     return root
 
 
+def _read(process: int, what: str) -> bytes:
+    with suppress(OSError):
+        return Path(f"/proc/{process}/{what}").read_bytes()
+    return b""
+
+
+def _parent(process: int) -> int:
+    _, _, rest = _read(process, "stat").rpartition(b")")
+    return int(rest.split()[1]) if rest else 0
+
+
 def _holders(told: int) -> set[str]:
     """Name the processes whose arguments, or whose environment unless they are the step, hold the value."""
     found = set()
+    own = _read(told, "cmdline")
     for place in Path("/proc").glob("[0-9]*"):
         try:
             environment = (place / "environ").read_bytes()
@@ -80,7 +92,8 @@ def _holders(told: int) -> set[str]:
             found.add(f"arguments of {arguments!r}")
         is_step = b"pytest" in arguments and (b"/run/weighbridge/scrub.py" in arguments or b"-m\0pytest" in arguments)
         # The kernel shows what this run itself was started with; see the module's limits.
-        if CANARY.encode() in environment and not is_step and int(place.name) not in {told, os.getpid()}:
+        is_run = arguments == own and _parent(int(place.name)) == told  # a process that is just being started shares its parent's memory
+        if CANARY.encode() in environment and not (is_step or is_run) and int(place.name) not in {told, os.getpid()}:
             found.add(f"environment of {arguments!r}")
     return found
 

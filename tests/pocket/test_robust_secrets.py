@@ -110,8 +110,8 @@ def _uses(s: PocketSession, host: GuardedHost, place: Path) -> Iterator[str]:
         git % ("repo.git", f'httpAuthToken:"{ids["token"]}"'),
         git % ("repo.git", f'httpAuthHeader:"{ids["header"]}"'),
         git % ("none.git", f'httpAuthToken:"{ids["token"]}"'),
-        f'a:secret(uri:"env://CANARY_PLAIN"){{name uri}} b:secret(uri:"file://{place}/nope"){{id}}',
-        'secret(uri:"cmd://echo $CANARY_PLAIN; echo $CANARY_PLAIN >&2; exit 1"){id}',
+        f'a:secret(uri:"env://CANARY_PLAIN"){{name uri}} b:secret(uri:"file://{place}/nope"){{plaintext}}',
+        'secret(uri:"cmd://echo $CANARY_PLAIN; echo $CANARY_PLAIN >&2; exit 1"){plaintext}',
         'setSecret(name:"x",plaintext:5){id}',
     ):  # fmt: skip
         yield json.dumps(s.query("{" + text + "}"))
@@ -165,7 +165,7 @@ def test_every_secret_was_used(left: Left) -> None:
     assert '"readme"' in header
     assert "git" in no_repo
     assert "failed to read secret file" in given
-    assert "exit code 1" in command
+    assert "exit status 1" in command
     assert "String cannot represent" in wrong
     shown = "\n".join(left.shown)
     for use in ("web", "header"):
