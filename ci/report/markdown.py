@@ -41,7 +41,7 @@ def summary(run: Mapping[str, Any], directory: Path) -> str:
 
 def _policy(plan: Mapping[str, Any]) -> str:
     """Return the rules that applied, and the waivers and approvals that somebody answers for."""
-    said = [[f"**{_text(rule['policy'])}**", _text(rule["why"])] for rule in plan.get("policies") or ()]
+    said = [[_text(rule["policy"]), _text(rule["why"])] for rule in plan.get("policies") or ()]
     rows = [
         ["waiver", _text(one["label"]), _text(one["by"]), _text(one["reason"] or "no reason given"), ""] for one in _given(plan, "waivers")
     ]

@@ -57,7 +57,7 @@ async def _from_parts(ctx: Context) -> dagger.Container:
     with common.subject_fault(
         "installing requirements", hint=f"check {ctx.config.build.requirements}: every package needs a version and hashes"
     ):
-        dependencies = await common.installed(ctx, ctx.config.build.requirements).with_exec(_DATED).directory(VENV).sync()
+        dependencies = await common.installed(ctx, ctx.config.build.requirements).with_exec(_DATED).directory(_COPY).sync()
     return service_image(ctx, dependencies)
 
 
@@ -93,7 +93,9 @@ def public_tree(ctx: Context, names: Sequence[str]) -> dagger.Directory:
 
 
 # A virtual environment has links to what only its container has; `withTimestamps` of a Dagger engine follows them, and fails.
-_DATED = ["find", VENV, "-exec", "touch", "-h", "-d", f"@{common.FIXED_TIME}", "{}", "+"]
+# A copy, because a layer says nothing of a directory of which only the time changed.
+_COPY = "/dated"
+_DATED = ["sh", "-c", f"cp -a {VENV} {_COPY} && find {_COPY} -exec touch -h -d @{common.FIXED_TIME} {{}} +"]
 
 # A base that has the user keeps its own entry; uid 1000 is what most images give the first ordinary user.
 _ADD_USER = """

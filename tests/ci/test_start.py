@@ -9,6 +9,7 @@ from pipelines import Pipeline
 
 PROGRAM = """
 import sys
+before = set(sys.modules)  # what measures coverage in this process, for one
 from pathlib import Path
 from ci.config.load import load
 from ci.report import choose
@@ -26,7 +27,8 @@ slow = {
     "anyio", "asyncio", "bandit", "dagger", "detect_secrets", "http", "httpx", "logging", "opentelemetry", "pocket", "pydantic",
     "rich", "socket", "ssl", "yaml",
 }
-print("imported:", sorted(slow & {name.partition(".")[0] for name in sys.modules}), [entry.status for entry in record.stages.values()])
+imported = {name.partition(".")[0] for name in sys.modules.keys() - before}
+print("imported:", sorted(slow & imported), [entry.status for entry in record.stages.values()])
 """
 
 
