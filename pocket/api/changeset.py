@@ -158,15 +158,16 @@ async def _merged(e: Engine, c: Changeset, other: Changeset, on_conflict: str) -
 
 async def _merged_file(e: Engine, path: str, trees: tuple[Tree, Tree, Tree], on_conflict: str) -> str | None:
     """Give a file with the changes of both sides; None where the last one's does (no text, or the same on both sides)."""
-    work: Path = e.store.tmp()
     contents = []
-    for name, tree in zip(_SIDES, trees, strict=True):
+    for tree in trees:
         v = await view(e, tree)
         node = v.lookup(posixpath.join(tree.path, path), follow=False)
         contents.append(v.read(node) if node is not None and node.entry.kind == "f" else b"")
-        (work / name).write_bytes(contents[-1])
     if contents[0] == contents[2]:
         return None
+    work: Path = e.store.tmp()
+    for name, content in zip(_SIDES, contents, strict=True):
+        (work / name).write_bytes(content)
     option = {"PREFER_OURS": ["--ours"], "PREFER_THEIRS": ["--theirs"]}.get(on_conflict, [])
     done = await e.blocking(_git_merge, work, option)
     await e.blocking(disk.remove_tree, work)

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from pipelines import CONFIG
+from planted import AWS, GITHUB
 
 from ci.change import change_of
 from ci.cli import run as ci_run
@@ -28,11 +29,6 @@ from ci.stages.build import Result as Built
 from ci.stages.scan import baseline
 from ci.stages.scan.image import Memory, Package, look
 from ci.stages.scan.leaks import Detectors
-
-# Put together here, so that no scan of this repository takes them for secrets.
-AWS = "AKIA" + "IOSFODNN7EXAMPL3"
-GITHUB = "ghp_" + "wWPw5k4aXcaT4fNP0UcnZwJUVFk6LO0pINUx"
-PRIVATE = "-----BEGIN RSA " + "PRIVATE KEY-----"
 
 
 @pytest.fixture
